@@ -1,0 +1,84 @@
+"""The frozen part of a dump: collect what the kinds ask for, copy the pages, and nothing else."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from criupy.linux import namespaces
+from criupy.linux.features import KernelFeatures
+from criupy.resources import memory
+from criupy.resources.files import fs
+from criupy.resources.filetable import FileTable
+from criupy.resources.kind import Finish, Subject, TaskKind
+from criupy.resources.registry import THREAD_KINDS
+from criupy.tracee.batch import Results, SyscallBatch
+from criupy.tracee.freezer import FrozenProcess
+from criupy.tracee.inject import run_batches
+
+
+class ThreadFacts(NamedTuple):
+    """What the task kinds learnt of one thread: what they take from the answers can wait for the thaw."""
+
+    tid: int
+    answers: Results
+    finishes: tuple[tuple[TaskKind, Finish], ...]
+
+    def parts(self) -> Iterator[tuple[TaskKind, Any]]:
+        """The facts, by kind."""
+        return ((kind, finish(self.answers)) for kind, finish in self.finishes)
+
+
+class ProcessFacts(NamedTuple):
+    """Everything of one process but its page contents; ``namespaces`` are inode numbers by kind."""
+
+    pid: int
+    pgid: int
+    sid: int
+    namespaces: dict[str, int]
+    threads: tuple[ThreadFacts, ...]
+    memory: memory.MemoryFacts
+    fs: fs.FsFacts
+
+
+@contextmanager
+def quiet_interpreter() -> Iterator[None]:
+    """No garbage collection while tasks are stopped."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def collect(process: FrozenProcess, table: FileTable, features: KernelFeatures) -> ProcessFacts:
+    """Read the state of a stopped process: from outside what can be, the rest by one batch per thread."""
+    asks: dict[int, SyscallBatch] = {}
+    finishes: dict[int, tuple[tuple[TaskKind, Finish], ...]] = {}
+    for thread in process.threads:
+        ask = asks[thread.tid] = SyscallBatch()
+        subject = Subject(process, thread, features)
+        finishes[thread.tid] = tuple(
+            (kind, kind.collect(subject, ask))
+            for kind in THREAD_KINDS
+            if kind.per_thread or subject.is_leader
+        )
+    ask = asks[process.pid]
+    finish_memory = memory.collect(process, table, features, ask)
+    table.descriptors(process)
+    directories = fs.collect(process.pid, table)
+    results = {tid: answers.check() for tid, answers in run_batches(process, asks).items()}
+    return ProcessFacts(
+        pid=process.pid,
+        pgid=os.getpgid(process.pid),
+        sid=os.getsid(process.pid),
+        namespaces=namespaces.identify(process.pid),
+        threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
+        memory=finish_memory(results[process.pid]),
+        fs=directories,
+    )

@@ -1,0 +1,162 @@
+"""Dump: from a running task to a whole image set, and what becomes of the task afterwards.
+
+The commit point is the rename of the inventory (`ImageWriter.commit`).  Before it every way out resumes the task as it
+was; after it the task is ended, left stopped, or left running, as asked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from criupy.dumping import encoding, firstlook
+from criupy.dumping.capture import ProcessFacts, collect, quiet_interpreter
+from criupy.errors import NoSuchTask
+from criupy.images.directory import ImageWriter, write_stats
+from criupy.images.pages import create_pages
+from criupy.images.pb.inventory_pb2 import stats_entry
+from criupy.linux.features import KernelFeatures, probe
+from criupy.log import Log, Report
+from criupy.model import snapshot as snapshots
+from criupy.options import DumpOptions
+from criupy.resources import memory
+from criupy.resources.registry import FILE_KINDS
+from criupy.tracee.freezer import FrozenProcess, freeze
+
+_PAGES_ID = 1
+_FOR_EVER = 1e9
+
+
+@dataclass
+class Stopwatch:
+    """Durations of the phases of a dump, in microseconds."""
+
+    freezing: int = 0
+    frozen: int = 0
+    memory: int = 0
+    _started: dict[str, float] = field(default_factory=dict)
+
+    def start(self, phase: str) -> None:
+        self._started[phase] = time.monotonic()
+
+    def stop(self, phase: str) -> None:
+        setattr(self, phase, int((time.monotonic() - self._started.pop(phase)) * 1e6))
+
+
+def dump(options: DumpOptions, log: Log, report: Report) -> None:
+    """Dump ``options.tree`` into ``options.images_dir``.
+
+    Raises `NotDumpable` and `NoSuchTask` before anything is stopped; after any error the task runs on unchanged and the
+    directory holds no usable image set.
+    """
+    features = probe()
+    for warning in firstlook.look(options, features):
+        log.warning(warning)
+        report.line(f"Note: {warning}")
+    watch = Stopwatch()
+    with ImageWriter(options.images_dir) as writer, _outcome(options, writer), quiet_interpreter():
+        _dump(options, features, writer, watch, log, report)
+    log.info("Dumping finished successfully")
+
+
+@contextmanager
+def _outcome(options: DumpOptions, writer: ImageWriter) -> Iterator[None]:
+    """Says with every error what became of the task."""
+    try:
+        yield
+    except (FileNotFoundError, ProcessLookupError) as error:
+        if os.path.exists(f"/proc/{options.tree}"):
+            raise
+        raise NoSuchTask(f"task {options.tree} has ended while it was dumped") from error
+    except BaseException as error:
+        if writer.committed:
+            error.add_note(
+                f"The image set in {options.images_dir} is whole; look what became of task {options.tree}."
+            )
+        else:
+            error.add_note(
+                f"Task {options.tree} runs on unchanged; {options.images_dir} holds no usable image set."
+            )
+        raise
+
+
+def _dump(
+    options: DumpOptions,
+    features: KernelFeatures,
+    writer: ImageWriter,
+    watch: Stopwatch,
+    log: Log,
+    report: Report,
+) -> None:
+    images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), _PAGES_ID, log.run_id)
+    with ExitStack() as stack:
+        pages_fd = create_pages(writer, _PAGES_ID)
+        stack.callback(os.close, pages_fd)
+        images.table.look_ahead(options.tree)
+        watch.start("freezing")
+        watch.start("frozen")
+        process = stack.enter_context(freeze(options.tree, timeout=options.timeout or _FOR_EVER))
+        watch.stop("freezing")
+        log.info(f"Froze task {process.pid} with {len(process.threads)} threads")
+        firstlook.look_again(process.pid)
+        facts = collect(process, images.table, features)
+        watch.start("memory")
+        memory.copy_pages(facts.memory, pages_fd, report.progress)
+        watch.stop("memory")
+        if options.leave_running:
+            stack.close()
+            watch.stop("frozen")
+        snapshot = encoding.encode(facts, images)
+        snapshots.write(snapshot, writer)
+        writer.commit(snapshot.inventory, sync=options.sync)
+        if not options.leave_running:
+            watch.stop("frozen")
+            _end(options, process)
+    _tell(options, facts, watch, log, report)
+
+
+def _end(options: DumpOptions, process: FrozenProcess) -> None:
+    if options.leave_stopped:
+        process.leave_stopped()
+    else:
+        process.kill()
+
+
+def _tell(options: DumpOptions, facts: ProcessFacts, watch: Stopwatch, log: Log, report: Report) -> None:
+    pages = facts.memory.nr_pages
+    stats = stats_entry()
+    stats.dump.freezing_time = watch.freezing
+    stats.dump.frozen_time = watch.frozen
+    stats.dump.memdump_time = watch.memory
+    stats.dump.memwrite_time = watch.memory
+    stats.dump.pages_scanned = facts.memory.pages_scanned
+    stats.dump.pages_skipped_parent = 0
+    stats.dump.pages_written = pages
+    stats.dump.pages_lazy = 0
+    write_stats(options.work_dir, "stats-dump", stats)
+    fate = "runs on" if options.leave_running else "is stopped" if options.leave_stopped else "has ended"
+    size = f"{pages * 4 / 1024:.1f} MiB of memory"
+    threads = f"{len(facts.threads)} thread{'s' * (len(facts.threads) != 1)}"
+    report.line(f"Dumped task {facts.pid}: {threads}, {size}; frozen for {watch.frozen / 1000:.1f} ms.")
+    report.line(f"The images are in {options.images_dir}; the task {fate}.")
+    log.info(f"frozen for {watch.frozen} us, {pages} pages written")
+    if options.display_stats:
+        for line in _statistics(stats):
+            report.line(line)
+
+
+def _statistics(stats: stats_entry) -> Iterator[str]:
+    entry = stats.dump
+    yield "Displaying dump stats:"
+    yield f"Freezing time: {entry.freezing_time} us"
+    yield f"Frozen time: {entry.frozen_time} us"
+    yield f"Memory dump time: {entry.memdump_time} us"
+    yield f"Memory write time: {entry.memwrite_time} us"
+    yield f"IRMAP resolve time: {entry.irmap_resolve} us"
+    yield f"Memory pages scanned: {entry.pages_scanned} (0x{entry.pages_scanned:x})"
+    yield f"Memory pages skipped from parent: {entry.pages_skipped_parent} (0x{entry.pages_skipped_parent:x})"
+    yield f"Memory pages written: {entry.pages_written} (0x{entry.pages_written:x})"
+    yield f"Lazy memory pages: {entry.pages_lazy} (0x{entry.pages_lazy:x})"

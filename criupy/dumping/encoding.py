@@ -1,0 +1,126 @@
+"""From facts to a snapshot: every kind encodes its part, and the set gets its tree, ids and inventory.
+
+CRIU compares ids only inside one image set: equal numbers mean one kernel object.  The dumping process comes first,
+so a task that shares a namespace with it has its number (images: ``ids-PID.img``, ``pstree.img``, ``inventory.img``).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from criupy.dumping.capture import ProcessFacts, ThreadFacts
+from criupy.images.pb import core_pb2, inventory_pb2, memory_pb2
+from criupy.linux import namespaces
+from criupy.model.snapshot import Snapshot, TaskImages
+from criupy.resources import memory
+from criupy.resources.files import fs
+from criupy.resources.filetable import FileTable
+from criupy.resources.kind import DumpSink
+from criupy.resources.task.prctls import ProcessPrctls
+
+OWN_OBJECTS = 1
+"""vm, files, fs and sighand id of the dumping process itself."""
+IMAGE_VERSION = 2
+ROOT_CGROUP_SET = 1
+
+
+class ObjectIds:
+    """Numbers for namespaces in order of first sight, and ``task_kobj_ids_entry`` messages made of them."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[tuple[str, int], int] = {}
+        self.root = self.message(namespaces.identify(os.getpid()), OWN_OBJECTS)
+
+    def message(self, inodes: dict[str, int], objects: int) -> core_pb2.task_kobj_ids_entry:
+        """``inodes`` by kind of namespace; ``objects``: number of the task's own vm, files, fs and sighand."""
+        ids = core_pb2.task_kobj_ids_entry(vm_id=objects, files_id=objects, fs_id=objects, sighand_id=objects)
+        for kind, inode in inodes.items():
+            number = self._namespaces.setdefault((kind, inode), len(self._namespaces) + 1)
+            setattr(ids, f"{kind}_ns_id", number)
+        return ids
+
+
+def inventory(root_ids: core_pb2.task_kobj_ids_entry, run_id: str) -> inventory_pb2.inventory_entry:
+    """The inventory of a full dump without network locks or plugins."""
+    entry = inventory_pb2.inventory_entry(
+        img_version=IMAGE_VERSION,
+        fdinfo_per_id=True,
+        root_ids=root_ids,
+        ns_per_id=True,
+        root_cg_set=ROOT_CGROUP_SET,
+        lsmtype=_security_module(),
+        dump_criu_run_id=run_id,
+    )
+    entry.plugins_entry.SetInParent()
+    return entry
+
+
+def _security_module() -> inventory_pb2.lsmtype:
+    if os.path.isdir("/sys/fs/selinux") and os.path.exists("/sys/fs/selinux/enforce"):
+        return inventory_pb2.SELINUX
+    if os.path.isdir("/sys/kernel/security/apparmor"):
+        return inventory_pb2.APPARMOR
+    return inventory_pb2.NO_LSM
+
+
+class Images(NamedTuple):
+    """What an encoding draws numbers from; ``pages_id`` names the pages file, which is written already."""
+
+    table: FileTable
+    ids: ObjectIds
+    pages_id: int
+    run_id: str
+
+
+def encode(facts: ProcessFacts, images: Images) -> Snapshot:
+    """The snapshot of one process.
+
+    Raises `NotDumpable` when the name of an open file leads elsewhere by now.
+    """
+    files = images.table.encode()
+    sink = DumpSink(images.table)
+    cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
+    tree = core_pb2.pstree_entry(pid=facts.pid, ppid=0, pgid=facts.pgid, sid=facts.sid, threads=list(cores))
+    task = TaskImages(
+        pid=facts.pid,
+        pstree=tree,
+        core=cores[facts.pid],
+        ids=images.ids.message(facts.namespaces, files.files_ids[facts.pid]),
+        mm=_mm(facts),
+        fs=fs.encode(facts.fs),
+        threads=cores,
+        pagemap=memory.pagemap(facts.memory, images.pages_id),
+    )
+    return Snapshot(
+        inventory=inventory(images.ids.root, images.run_id),
+        tasks=(task,),
+        files=files.files,
+        fdinfo=files.fdinfo,
+        seccomp=_seccomp(sink),
+        pipes_data=files.pipes_data,
+        fifo_data=files.fifo_data,
+    )
+
+
+def _core(thread: ThreadFacts, sink: DumpSink) -> core_pb2.core_entry:
+    core = core_pb2.core_entry(mtype=core_pb2.core_entry.X86_64)
+    for kind, facts in thread.parts():
+        kind.encode(facts, core, sink)
+    core.thread_core.cg_set = ROOT_CGROUP_SET
+    return core
+
+
+def _mm(facts: ProcessFacts) -> memory_pb2.mm_entry:
+    mm = memory.encode_mm(facts.memory)
+    for kind, found in facts.threads[0].parts():
+        if isinstance(kind, ProcessPrctls):
+            kind.encode_mm(found, mm)
+    return mm
+
+
+def _seccomp(sink: DumpSink) -> core_pb2.seccomp_entry:
+    image = core_pb2.seccomp_entry()
+    for program, flags, newer in sink.seccomp_filters:
+        image.seccomp_filters.add(filter=program, flags=flags, prev=newer)
+    return image

@@ -1,0 +1,1 @@
+"""Parsers of /proc texts: pure functions from bytes to facts, one module per group of files."""

@@ -1,0 +1,107 @@
+"""``/proc/PID/fdinfo/N``: what the kernel tells of an open file.  Source: Linux fs/proc/fd.c, ``seq_show``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+U64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class FdInfo(NamedTuple):
+    """The four lines that every descriptor has, and the text of those that only its kind has.
+
+    ``flags`` are open flags as the kernel keeps them, O_CLOEXEC of this one descriptor included; ``pos`` is unsigned,
+    so that -1 is 2^64 - 1; ``ino`` is 0 on kernels before v5.14.
+    """
+
+    pos: int
+    flags: int
+    mnt_id: int
+    ino: int
+    rest: bytes
+
+
+def parse(text: bytes) -> FdInfo:
+    """The text of one fdinfo file.  Raises `ValueError` when it is none."""
+    words = text.split(None, 8)
+    if words[0:6:2] != [b"pos:", b"flags:", b"mnt_id:"]:
+        raise ValueError(f"not a fdinfo text: {text[:60]!r}")
+    pos, flags, mnt_id = int(words[1]) & U64, int(words[3], 8), int(words[5])
+    if words[6:7] == [b"ino:"]:
+        return FdInfo(pos, flags, mnt_id, int(words[7]), words[8] if len(words) > 8 else b"")
+    return FdInfo(pos, flags, mnt_id, 0, b" ".join(words[6:]))
+
+
+class Eventfd(NamedTuple):
+    """An eventfd's lines.  ``id`` is unique to the open file while it lives; ``semaphore`` None before Linux v6.5.
+
+    Source: Linux fs/eventfd.c, ``eventfd_show_fdinfo``.
+    """
+
+    counter: int
+    id: int
+    semaphore: bool | None
+
+
+def eventfd(rest: bytes) -> Eventfd:
+    """The counter is hexadecimal."""
+    lines = _fields(rest)
+    semaphore = lines.get(b"eventfd-semaphore")
+    return Eventfd(
+        counter=int(lines[b"eventfd-count"], 16),
+        id=int(lines.get(b"eventfd-id", b"-1")),
+        semaphore=None if semaphore is None else semaphore != b"0",
+    )
+
+
+class EpollTarget(NamedTuple):
+    """One registration; ``tfd`` is the number that the file had when it was added, ``sdev`` major << 20 | minor."""
+
+    tfd: int
+    events: int
+    data: int
+    pos: int
+    ino: int
+    sdev: int
+
+
+_TARGET = re.compile(
+    rb"tfd:\s*(\d+)\s+events:\s*([0-9a-f]+)\s+data:\s*([0-9a-f]+)"
+    rb"\s+pos:(-?\d+)\s+ino:([0-9a-f]+)\s+sdev:([0-9a-f]+)"
+)
+
+
+def eventfd_id(rest: bytes) -> int:
+    """The number alone, which is quicker; -1 before Linux v5.2."""
+    match = _EVENTFD_ID.search(rest)
+    return int(match[1]) if match else -1
+
+
+_EVENTFD_ID = re.compile(rb"^eventfd-id:\s*(\d+)", re.MULTILINE)
+
+
+def epoll_targets(rest: bytes) -> Iterator[EpollTarget]:
+    """The registrations in the kernel's order.  Source: Linux fs/eventpoll.c, ``ep_show_fdinfo``."""
+    for match in _TARGET.finditer(rest):
+        tfd, events, data, pos, ino, sdev = match.groups()
+        yield EpollTarget(
+            int(tfd), int(events, 16), int(data, 16), int(pos) & U64, int(ino, 16), int(sdev, 16)
+        )
+
+
+def locks(rest: bytes) -> list[bytes]:
+    """The locks held through this descriptor, each as /proc/locks writes it: ``FLOCK ADVISORY WRITE 7 08:01:2 0 EOF``.
+
+    Source: Linux fs/locks.c, ``show_fd_locks``.
+    """
+    if b"lock:" not in rest:
+        return []
+    found = (line.split() for line in rest.splitlines() if line.startswith(b"lock:"))
+    return [b" ".join(words[2:]) for words in found]
+
+
+def _fields(rest: bytes) -> dict[bytes, bytes]:
+    pairs = (line.partition(b":") for line in rest.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}

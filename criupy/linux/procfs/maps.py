@@ -1,0 +1,106 @@
+"""/proc/PID/maps and /proc/PID/smaps: the mappings of a task.  Source: Linux fs/proc/task_mmu.c."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from criupy.linux.mman import PROT_EXEC, PROT_READ, PROT_WRITE
+
+_LINE = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) ([-r])([-w])([-x])([sp]) "
+    rb"([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *([^\n]*)$",
+    re.MULTILINE,
+)
+_PAGE_SIZE = re.compile(rb"\nKernelPageSize: +(\d+) kB")
+_PROTECTION_KEY = re.compile(rb"\nProtectionKey: +(\d+)")
+
+
+class Mapping(NamedTuple):
+    """One line of ``maps``, and what ``smaps`` adds.
+
+    ``offset`` and ``page_size`` are in bytes, ``flags`` are the two-letter VmFlags, ``name`` is as the kernel
+    prints it: a newline in a path is ``\\012`` there, and so is ``\\012`` itself (``map_files`` tells).
+    """
+
+    start: int
+    end: int
+    prot: int
+    shared: bool
+    offset: int
+    major: int
+    minor: int
+    inode: int
+    name: bytes
+    page_size: int = 4096
+    protection_key: int = 0
+    flags: frozenset[str] = frozenset()
+
+    @property
+    def has_file(self) -> bool:
+        """Whether something with an inode is mapped, be it a file, shared memory or a device."""
+        return bool(self.inode or self.major or self.minor)
+
+    @property
+    def link(self) -> str:
+        """The name of its link in ``/proc/PID/map_files``."""
+        return f"{self.start:x}-{self.end:x}"
+
+
+def parse_maps(text: bytes) -> list[Mapping]:
+    """The mappings in ``maps``, ascending.  ValueError for a line of another form."""
+    found = [_mapping(match) for match in _LINE.finditer(text)]
+    if len(found) != text.count(b"\n"):
+        raise ValueError("a line of maps has an unknown form")
+    return found
+
+
+def parse_smaps(text: bytes) -> list[Mapping]:
+    """The mappings in ``smaps``, ascending.  ValueError for text of another form."""
+    return list(_smaps(text))
+
+
+def _smaps(text: bytes) -> Iterator[Mapping]:
+    # This runs while a task is stopped: cutting at a fixed text is much faster than a search for each line.
+    head, *blocks = text.split(b"\nVmFlags:")
+    has_keys = b"\nProtectionKey:" in text
+    sets: dict[bytes, frozenset[str]] = {}
+    at = 0
+    for block in blocks:
+        end = block.index(b"\n")
+        words = block[:end]
+        flags = sets.get(words) or sets.setdefault(words, frozenset(words.decode().split()))
+        line = _LINE.match(head, at)
+        if line is None:
+            raise ValueError("smaps has an unknown form")
+        size = _PAGE_SIZE.search(head, at) if "ht" in flags else None
+        key = _PROTECTION_KEY.search(head, at) if has_keys else None
+        yield _mapping(line, int(size[1]) << 10 if size else 4096, int(key[1]) if key else 0, flags)
+        head, at = block, end + 1
+    if at != len(head):
+        raise ValueError("smaps shows no VmFlags for its last mapping")
+
+
+def _mapping(
+    match: re.Match[bytes],
+    page_size: int = 4096,
+    protection_key: int = 0,
+    flags: frozenset[str] = frozenset(),
+) -> Mapping:
+    start, end, read, write, execute, share, offset, major, minor, inode, name = match.groups()
+    prot = (PROT_READ if read == b"r" else 0) | (PROT_WRITE if write == b"w" else 0)
+    return Mapping(
+        int(start, 16),
+        int(end, 16),
+        prot | (PROT_EXEC if execute == b"x" else 0),
+        share == b"s",
+        int(offset, 16),
+        int(major, 16),
+        int(minor, 16),
+        int(inode),
+        name,
+        page_size,
+        protection_key,
+        flags,
+    )

@@ -1,0 +1,255 @@
+"""A restore, written down before it happens: steps, what they give and need, and their order.
+
+A `Step` is one system call in one restored task.  Arguments are numbers, memory that the call reads (`Data`) or
+writes (`Out`), and answers of earlier steps (`Ref`, `Field`).  Nothing here touches the kernel: a plan can be made,
+printed and compared without privileges.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from criupy.errors import ImageError
+
+
+class Stage(enum.IntEnum):
+    """The phases of a restore, in order; every task finishes one before any task starts the next."""
+
+    FILES = 10
+    """Descriptors, at their final numbers; files are opened seen from the root of the mount namespace."""
+    MAPPINGS = 20
+    """Memory areas at their final addresses, still writable where content comes."""
+    THREADS = 30
+    """All threads exist (made by the engine, not by steps)."""
+    CONTENT = 40
+    """Page contents.  Steps of this stage are independent of each other and may run side by side."""
+    PROTECTION = 50
+    """Final protections, advice, locks, guard regions."""
+    LAYOUT = 60
+    """mm layout and the exe link (PR_SET_MM_MAP)."""
+    FILESYSTEM = 70
+    """Root, working directory, umask; from here on no path of the image is opened."""
+    LIMITS = 80
+    ATTRIBUTES = 90
+    """Names, scheduling, per-thread registrations, everything that neither needs nor drops a privilege."""
+    SIGNALS = 100
+    """Actions first, then pending signals; all signals are blocked meanwhile."""
+    SECCOMP = 110
+    """Filters; suspended until the task is released."""
+    CREDENTIALS = 120
+    """The last privileges go; what a change of ids resets (dumpable, pdeath_sig) comes after it in here."""
+    TIMERS = 130
+    """Timers start to run."""
+
+
+class Ref(NamedTuple):
+    """The answer of a step, by name: ``Ref("file", 2)`` prints as ``<file 0x2>``."""
+
+    kind: str
+    key: int
+
+    def __str__(self) -> str:
+        return f"<{self.kind} {self.key:#x}>"
+
+
+class Data(NamedTuple):
+    """Memory that a call reads: bytes, with the address of other memory in between where a part is a `Data`."""
+
+    parts: tuple[bytes | Data, ...]
+    text: str = ""
+    """What to print instead of the bytes."""
+
+    def __str__(self) -> str:
+        if self.text:
+            return self.text
+        inner = ", ".join(
+            str(part) if isinstance(part, Data) else f"{len(part)} bytes" for part in self.parts
+        )
+        return f"&[{inner}]"
+
+
+def path(name: bytes) -> Data:
+    """A NUL-terminated path as an argument."""
+    return Data((name + b"\0",), text='"' + name.decode("utf-8", "backslashreplace") + '"')
+
+
+def data(content: bytes, text: str = "") -> Data:
+    """Plain memory as an argument."""
+    return Data((content,), text)
+
+
+class Out(NamedTuple):
+    """Memory that a call writes, ``size`` bytes, zero before; later steps read it as `Field`."""
+
+    ref: Ref
+    size: int
+
+    def __str__(self) -> str:
+        return f"&{self.ref}"
+
+
+class Field(NamedTuple):
+    """The 32 bits at ``offset`` of an `Out` of the same task, as an unsigned number."""
+
+    ref: Ref
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.ref}[{self.offset}]"
+
+
+Arg = int | Ref | Data | Out | Field
+
+
+class Step(NamedTuple):
+    """One system call in the task ``tid``.
+
+    ``gives`` names the answer; ``tolerate`` holds the errnos that are no failure; ``expect`` is the only answer that
+    is one not (a short read is a failure).  ``about`` names the object for the error message: ``fd 7 (eventfd)``.
+    """
+
+    tid: int
+    stage: Stage
+    call: str
+    args: tuple[Arg, ...] = ()
+    gives: Ref | None = None
+    tolerate: frozenset[int] = frozenset()
+    expect: int | None = None
+    about: str = ""
+
+    def needs(self) -> Iterator[Ref]:
+        """The answers that this step uses."""
+        for arg in self.args:
+            if isinstance(arg, Ref):
+                yield arg
+            elif isinstance(arg, Field):
+                yield arg.ref
+
+    def made(self) -> Iterator[Ref]:
+        """The answers that this step gives."""
+        if self.gives is not None:
+            yield self.gives
+        for arg in self.args:
+            if isinstance(arg, Out):
+                yield arg.ref
+
+    def __str__(self) -> str:
+        def show(arg: Arg) -> str:
+            return (hex(arg) if arg > 4096 else str(arg)) if isinstance(arg, int) else str(arg)
+
+        result = f" = {self.gives}" if self.gives is not None else ""
+        return f"{self.call}({', '.join(map(show, self.args))}){result}"
+
+
+class ThreadState(NamedTuple):
+    """What ptrace gives a restored thread at the very end.
+
+    ``registers``: the 27 words of ``user_regs_struct`` in kernel order; ``xstate``: an NT_X86_XSTATE area in the
+    standard format of the size that this processor has; ``sigmask``: bit signo-1.
+    """
+
+    tid: int
+    registers: tuple[int, ...]
+    xstate: bytes
+    sigmask: int
+
+
+class TaskPlan(NamedTuple):
+    """One process to create: its ids, its threads (leader first) and the states they start to run with."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    sid: int
+    threads: tuple[ThreadState, ...]
+    stub_base: int
+    """A page-aligned address range of `STUB_SPACE` bytes that no area of the image touches."""
+    stopped: bool = False
+    """Whether the task was in a job-control stop."""
+    meeting_signal: int = 23
+    """A signal that nothing in the image has pending or about to come: stub threads meet the tracer with it."""
+
+
+STUB_SPACE = 1 << 30
+"""Address space kept free for the restorer inside each task, in bytes; only a little of it is mapped."""
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """Everything that a restore will do, in order."""
+
+    tasks: tuple[TaskPlan, ...]
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    def stages(self) -> Iterator[tuple[Stage, list[Step]]]:
+        """The steps stage by stage."""
+        current: list[Step] = []
+        for step in self.steps:
+            if current and step.stage != current[0].stage:
+                yield current[0].stage, current
+                current = []
+            current.append(step)
+        if current:
+            yield current[0].stage, current
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'tree':<12}{task.pid:>7}  clone3(set_tid={task.pid}), {len(task.threads)} threads"
+            for task in self.tasks
+        ]
+        lines += [f"{step.stage.name.lower():<12}{step.tid:>7}  {step}" for step in self.steps]
+        for task in self.tasks:
+            for thread in task.threads:
+                lines.append(
+                    f"{'resume':<12}{thread.tid:>7}  registers, {len(thread.xstate)} bytes of xstate, mask"
+                )
+        return "\n".join(lines)
+
+
+def order(steps: Iterable[Step], given: frozenset[Ref] = frozenset()) -> tuple[Step, ...]:
+    """The steps by stage, then so that each comes after what it needs, otherwise as they were.
+
+    ``given``: answers that the engine has before the first step.
+    Raises `ImageError` for an answer that no step gives, and for steps that wait for each other.
+    """
+    staged = sorted(steps, key=lambda step: step.stage)
+    givers: dict[Ref, int] = {}
+    for index, step in enumerate(staged):
+        for ref in step.made():
+            givers.setdefault(ref, index)
+    done: list[Step] = []
+    finished: set[int] = set()
+    entered: set[int] = set()
+
+    def visit(start: int) -> None:
+        stack = [start]
+        while stack:
+            index = stack[-1]
+            if index in finished:
+                stack.pop()
+                continue
+            needs = (ref for ref in staged[index].needs() if ref not in given)
+            waiting = [ref for ref in needs if _giver(givers, ref, staged[index]) not in finished]
+            if not waiting:
+                finished.add(index)
+                done.append(staged[index])
+                stack.pop()
+                continue
+            if index in entered:
+                raise ImageError("restore plan", f"steps wait for each other at {staged[index]}")
+            entered.add(index)
+            stack.extend(givers[ref] for ref in waiting)
+
+    for index in range(len(staged)):
+        visit(index)
+    return tuple(done)
+
+
+def _giver(givers: dict[Ref, int], ref: Ref, step: Step) -> int:
+    if ref not in givers:
+        raise ImageError("restore plan", f"{step} needs {ref}, which nothing in the image set gives")
+    return givers[ref]

@@ -1,0 +1,279 @@
+"""A snapshot: everything that an image set says about a tree of tasks, indexed, without the pages themselves.
+
+It is the same value whether it was made from live tasks or loaded from images of criupy or of CRIU, and it
+holds the image messages as they are.  What was loaded has been checked (:mod:`criupy.model.integrity`): ids
+lead somewhere, counts and ranges are sane.  Those who read a snapshot do not change its messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from criupy.errors import ImageError
+from criupy.images.codec import BY_NAME, Record
+from criupy.images.directory import ImageDirectory, ImageWriter
+from criupy.images.pages import Pagemap, PageSources, load_pagemap, pagemap_messages
+from criupy.images.pb.core_pb2 import core_entry, fs_entry, pstree_entry, seccomp_entry, task_kobj_ids_entry
+from criupy.images.pb.fdtable_pb2 import fdinfo_entry, file_entry
+from criupy.images.pb.files_pb2 import (
+    GHOST,
+    LINKED,
+    memfd_inode_entry,
+    pipe_data_entry,
+    remap_file_path_entry,
+)
+from criupy.images.pb.inventory_pb2 import inventory_entry
+from criupy.images.pb.memory_pb2 import mm_entry
+
+TASK_ALIVE = 1
+TASK_DEAD = 2
+TASK_STOPPED = 3
+VMA_VDSO = 1 << 3
+"""In ``vma_entry.status``."""
+_LARGEST_VDSO = 1 << 20
+
+_OTHER = (
+    "SK_QUEUES",
+    "TTY_INFO",
+    "TTY_DATA",
+    "FILE_LOCKS",
+    "CGROUP",
+    "APPARMOR",
+    "BPFMAP_DATA",
+    "BINFMT_MISC",
+)
+"""Global images without a field of their own: kept as records."""
+
+
+@dataclass(frozen=True)
+class TaskImages:
+    """One process.  A zombie has only ``pstree`` and ``core``.
+
+    ``core`` is the leader's; ``threads`` are the cores by tid, the leader's first.  ``vdso`` is the content of the
+    vdso, by which a restore tells whether it is this kernel's; it is there if the images were loaded.
+    """
+
+    pid: int
+    pstree: pstree_entry
+    core: core_entry
+    ids: task_kobj_ids_entry | None = None
+    mm: mm_entry | None = None
+    fs: fs_entry | None = None
+    threads: Mapping[int, core_entry] = field(default_factory=dict)
+    pagemap: Pagemap | None = None
+    vdso: bytes = field(default=b"", compare=False)
+
+    @property
+    def zombie(self) -> bool:
+        return bool(self.core.tc.task_state == TASK_DEAD)
+
+
+class PipeData(NamedTuple):
+    """What was in a pipe: ``entry`` has the size of its buffer, ``content`` the bytes."""
+
+    entry: pipe_data_entry
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An image set.
+
+    ``tasks`` are in the order of the process tree, parents first.  ``files`` is by file id, ``fdinfo`` by
+    files_id, pipe content by pipe_id, ``memfds`` by inode_id, ``shmem`` by shmid, ``ghosts`` by remap_id.
+    ``others`` are further images by file name.
+    """
+
+    inventory: inventory_entry
+    tasks: tuple[TaskImages, ...]
+    files: Mapping[int, file_entry]
+    fdinfo: Mapping[int, Sequence[fdinfo_entry]]
+    seccomp: seccomp_entry = field(default_factory=seccomp_entry)
+    pipes_data: Mapping[int, PipeData] = field(default_factory=dict)
+    fifo_data: Mapping[int, PipeData] = field(default_factory=dict)
+    remaps: Sequence[remap_file_path_entry] = ()
+    ghosts: Mapping[int, Sequence[Record]] = field(default_factory=dict)
+    memfds: Mapping[int, memfd_inode_entry] = field(default_factory=dict)
+    shmem: Mapping[int, Pagemap] = field(default_factory=dict)
+    others: Mapping[str, Sequence[Record]] = field(default_factory=dict)
+
+    @property
+    def root(self) -> TaskImages:
+        """The root of the tree."""
+        return self.tasks[0]
+
+    def task(self, pid: int) -> TaskImages:
+        """The task with a pid; KeyError if there is none."""
+        for task in self.tasks:
+            if task.pid == pid:
+                return task
+        raise KeyError(pid)
+
+    def fds(self, task: TaskImages) -> Sequence[fdinfo_entry]:
+        """The descriptors of a task."""
+        return self.fdinfo.get(task.ids.files_id, ()) if task.ids else ()
+
+
+def remap_target(remap: remap_file_path_entry) -> tuple[int, int]:
+    """The remap_type and what it leads to; old images say GHOST by the top bit of ``remap_id``."""
+    if remap.HasField("remap_type"):
+        return remap.remap_type, remap.remap_id
+    ghost = remap.remap_id >> 31
+    return (GHOST if ghost else LINKED), remap.remap_id & 0x7FFFFFFF
+
+
+def load(directory: ImageDirectory) -> Snapshot:
+    """The image set of a directory, checked.  ImageError: it is no image set, or contradicts itself."""
+    from criupy.model import integrity
+
+    inventory = directory.inventory()
+    tasks = tuple(_task(directory, record.message) for record in directory.records("PSTREE"))
+    remaps = tuple(record.message for record in directory.records("REMAP_FPATH"))
+    memfds = _by_id("memfd.img", ((r.message.inode_id, r.message) for r in directory.records("MEMFD_INODE")))
+    snapshot = Snapshot(
+        inventory=inventory,
+        tasks=tasks,
+        files=_files(directory),
+        fdinfo=_fdinfo(directory, tasks),
+        seccomp=directory.first("SECCOMP") or seccomp_entry(),
+        pipes_data=_pipe_data(directory, "PIPES_DATA"),
+        fifo_data=_pipe_data(directory, "FIFO_DATA"),
+        remaps=remaps,
+        ghosts=_ghosts(directory, remaps),
+        memfds=memfds,
+        shmem=_shmem(directory, tasks, memfds),
+        others=_others(directory),
+    )
+    integrity.check(snapshot)
+    return snapshot
+
+
+def _task(directory: ImageDirectory, entry: pstree_entry) -> TaskImages:
+    pid = entry.pid
+    core = directory.only("CORE", pid)
+    if core.tc.task_state == TASK_DEAD:
+        return TaskImages(pid, entry, core, threads={pid: core})
+    if list(entry.threads[:1]) != [pid]:
+        raise ImageError("pstree.img", f"the first thread of task {pid} is not {pid}")
+    threads = {pid: core}
+    for tid in entry.threads[1:]:
+        if tid in threads:
+            raise ImageError("pstree.img", f"task {pid} has thread {tid} twice")
+        threads[tid] = directory.only("CORE", tid)
+    pagemap = load_pagemap(directory, "PAGEMAP", pid)
+    if pagemap is None:
+        raise ImageError(BY_NAME["PAGEMAP"].file_name(pid), "is missing or empty")
+    mm = directory.only("MM", pid)
+    return TaskImages(
+        pid,
+        entry,
+        core,
+        ids=directory.only("IDS", pid),
+        mm=mm,
+        fs=directory.only("FS", pid),
+        threads=threads,
+        pagemap=pagemap,
+        vdso=_vdso(directory, pid, mm, pagemap),
+    )
+
+
+def _vdso(directory: ImageDirectory, pid: int, mm: mm_entry, pagemap: Pagemap) -> bytes:
+    for vma in mm.vmas:
+        if vma.status & VMA_VDSO:
+            size = vma.end - vma.start
+            if not 0 < size <= _LARGEST_VDSO:
+                raise ImageError(BY_NAME["MM"].file_name(pid), f"the vdso has {size} bytes")
+            with PageSources(directory, "PAGEMAP", pid, pagemap) as pages:
+                return pages.read(vma.start, size)
+    return b""
+
+
+def _by_id(name: str, pairs: Iterator[tuple[int, Any]]) -> dict[int, Any]:
+    """By id; a second entry is an error unless it says the same."""
+    found: dict[int, Any] = {}
+    for key, value in pairs:
+        first = found.setdefault(key, value)
+        if first is not value and first != value:
+            raise ImageError(name, f"two different entries have the id {key}")
+    return found
+
+
+def _files(directory: ImageDirectory) -> dict[int, file_entry]:
+    return _by_id("files.img", ((record.message.id, record.message) for record in directory.records("FILES")))
+
+
+def _fdinfo(directory: ImageDirectory, tasks: Sequence[TaskImages]) -> dict[int, tuple[fdinfo_entry, ...]]:
+    tables = dict.fromkeys(task.ids.files_id for task in tasks if task.ids)
+    return {table: tuple(record.message for record in directory.records("FDINFO", table)) for table in tables}
+
+
+def _pipe_data(directory: ImageDirectory, kind: str) -> dict[int, PipeData]:
+    records = directory.records(kind)
+    name = BY_NAME[kind].file_name()
+    return _by_id(name, ((r.message.pipe_id, PipeData(r.message, r.payload)) for r in records))
+
+
+def _ghosts(
+    directory: ImageDirectory, remaps: Sequence[remap_file_path_entry]
+) -> dict[int, Sequence[Record]]:
+    targets = (remap_target(remap) for remap in remaps)
+    ids = sorted({number for kind, number in targets if kind == GHOST})
+    return {ghost: tuple(directory.records("GHOST_FILE", ghost)) for ghost in ids}
+
+
+def _shmem(
+    directory: ImageDirectory, tasks: Sequence[TaskImages], memfds: Mapping[int, memfd_inode_entry]
+) -> dict[int, Pagemap]:
+    from criupy.model.integrity import shmem_ids
+
+    found = {}
+    for shmid in sorted(shmem_ids(tasks, memfds)):
+        pagemap = load_pagemap(directory, "SHMEM_PAGEMAP", shmid)
+        if pagemap is not None:
+            found[shmid] = pagemap
+    return found
+
+
+def _others(directory: ImageDirectory) -> dict[str, tuple[Record, ...]]:
+    found = {BY_NAME[kind].file_name(): tuple(directory.records(kind)) for kind in _OTHER}
+    return {name: records for name, records in found.items() if records}
+
+
+def write(snapshot: Snapshot, writer: ImageWriter) -> None:
+    """Writes every image except the pages and the inventory, which is for :meth:`ImageWriter.commit`."""
+    writer.write("PSTREE", (task.pstree for task in snapshot.tasks))
+    for task in snapshot.tasks:
+        _write_task(task, writer)
+    writer.write("FILES", snapshot.files.values())
+    empty: dict[int, Sequence[fdinfo_entry]] = {task.ids.files_id: () for task in snapshot.tasks if task.ids}
+    for table, entries in {**empty, **snapshot.fdinfo}.items():
+        writer.write("FDINFO", entries, table)
+    writer.write("SECCOMP", [snapshot.seccomp])
+    for kind, pipes in (("PIPES_DATA", snapshot.pipes_data), ("FIFO_DATA", snapshot.fifo_data)):
+        if pipes:
+            writer.write(kind, (Record(pipe.entry, pipe.content) for pipe in pipes.values()))
+    if snapshot.remaps:
+        writer.write("REMAP_FPATH", snapshot.remaps)
+    for ghost, records in snapshot.ghosts.items():
+        writer.write("GHOST_FILE", records, ghost)
+    if snapshot.memfds:
+        writer.write("MEMFD_INODE", snapshot.memfds.values())
+    for shmid, pagemap in snapshot.shmem.items():
+        writer.write("SHMEM_PAGEMAP", pagemap_messages(pagemap), shmid)
+    for name, records in snapshot.others.items():
+        writer.write_named(name, records)
+
+
+def _write_task(task: TaskImages, writer: ImageWriter) -> None:
+    for tid, core in (task.threads or {task.pid: task.core}).items():
+        writer.write("CORE", [core], tid)
+    if task.ids:
+        writer.write("IDS", [task.ids], task.pid)
+    if task.mm:
+        writer.write("MM", [task.mm], task.pid)
+    if task.fs:
+        writer.write("FS", [task.fs], task.pid)
+    if task.pagemap:
+        writer.write("PAGEMAP", pagemap_messages(task.pagemap), task.pid)

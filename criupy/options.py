@@ -1,0 +1,124 @@
+"""Every option, described once: the command line, RPC and configuration files are built from this table.
+
+Source of names, spellings and defaults: criu's option list; ``sync`` and ``plan`` are criupy's own.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["flag", "text", "number", "level"]
+
+
+class Option(NamedTuple):
+    """One option: ``name`` is the long spelling, ``field`` (made from it) the attribute of the option values."""
+
+    name: str
+    kind: Kind
+    commands: frozenset[str]
+    meaning: str
+    short: str = ""
+    metavar: str = ""
+    default: str | int | bool | None = None
+    own: bool = False
+    hidden: bool = False
+
+    @property
+    def field(self) -> str:
+        return self.name.replace("-", "_")
+
+
+def _on(*commands: str) -> frozenset[str]:
+    return frozenset(commands)
+
+
+_ALL = _on("dump", "restore", "check")
+_IMAGES = _on("dump", "restore")
+
+OPTIONS: tuple[Option, ...] = (
+    Option("tree", "number", _IMAGES, "root process of the tree to dump", short="t", metavar="PID"),
+    Option(
+        "images-dir", "text", _IMAGES, "directory of the image files", short="D", metavar="DIR", default="."
+    ),
+    Option(
+        "work-dir",
+        "text",
+        _ALL,
+        "directory of log, pidfile and statistics [images-dir]",
+        short="W",
+        metavar="DIR",
+    ),
+    Option("log-file", "text", _ALL, "where the log goes; '-' is standard output", short="o", metavar="FILE"),
+    Option(
+        "verbosity",
+        "level",
+        _ALL,
+        "log level 0 to 4; -v adds one, -v4 sets",
+        short="v",
+        metavar="NUM",
+        default=2,
+    ),
+    Option(
+        "leave-running", "flag", _on("dump"), "let the tree run on after the dump", short="R", default=False
+    ),
+    Option("leave-stopped", "flag", _IMAGES, "leave the tree stopped afterwards", short="s", default=False),
+    Option(
+        "shell-job", "flag", _IMAGES, "the tree belongs to a session of the shell", short="j", default=False
+    ),
+    Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
+    Option(
+        "sync",
+        "flag",
+        _on("dump"),
+        "make the images durable before the tree is ended",
+        default=False,
+        own=True,
+    ),
+    Option("display-stats", "flag", _IMAGES, "print statistics at the end", default=False),
+    Option("restore-detached", "flag", _on("restore"), "end when the tree runs", short="d", default=False),
+    Option("pidfile", "text", _on("restore"), "write the pid of the root task to FILE", metavar="FILE"),
+    Option(
+        "plan",
+        "flag",
+        _on("restore"),
+        "print every step of the restore and do nothing",
+        default=False,
+        own=True,
+    ),
+    Option(
+        "ms", "flag", _on("check"), "accepted for older guides; changes nothing", default=False, hidden=True
+    ),
+)
+
+
+class LogOptions(NamedTuple):
+    """Where the log of a run goes; ``work_dir`` is where relative names start."""
+
+    work_dir: str
+    log_file: str | None = None
+    verbosity: int = 2
+
+
+class DumpOptions(NamedTuple):
+    """What `criupy.dumping.dump` is asked for.  ``timeout`` in seconds, 0 for no limit."""
+
+    tree: int
+    images_dir: str
+    work_dir: str
+    leave_running: bool = False
+    leave_stopped: bool = False
+    shell_job: bool = False
+    sync: bool = False
+    timeout: int = 10
+    display_stats: bool = False
+
+
+class RestoreOptions(NamedTuple):
+    """What `criupy.restoring.restore` is asked for."""
+
+    images_dir: str
+    work_dir: str
+    leave_stopped: bool = False
+    pidfile: str | None = None
+    plan: bool = False
+    display_stats: bool = False

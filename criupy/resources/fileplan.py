@@ -1,0 +1,231 @@
+"""How a descriptor table comes back: which call opens which file, and what number the kernel will answer.
+
+A restored task starts without descriptors (those of the engine are far above), and opening always gives the lowest
+free number.  So the planner knows every number beforehand, and the plan reads like strace; `Step.expect` holds the
+kernel to it.  Descriptors are made in ascending order: what is opened lands in its place, or in a gap below, from
+where it is moved.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from criupy.errors import ImageError
+from criupy.images.pb import fdtable_pb2, files_pb2
+from criupy.model.plan import Arg, Ref, Stage, Step, data, path
+
+if TYPE_CHECKING:
+    from criupy.linux.features import KernelFeatures
+    from criupy.model.snapshot import Snapshot
+    from criupy.resources.kind import FileKind, PlanSubject
+
+SPARE_NUMBERS = 8
+"""How many numbers above the highest of the image must be free: for descriptors on their way to their place."""
+AT_FDCWD = -100
+F_DUPFD, F_SETFD, F_SETFL, F_SETSIG, F_SETOWN_EX = 0, 2, 4, 10, 15
+FD_CLOEXEC = 1
+SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC | os.O_DIRECT | os.O_NOATIME
+"""What F_SETFL can change.  Source: Linux fs/fcntl.c, ``SETFL_MASK``."""
+_O_TMPFILE = 0o20000000
+_NOT_TO_REPEAT = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_ASYNC | os.O_CLOEXEC | _O_TMPFILE
+_OWNER_TID = 0
+_KEEP = 0xFFFF_FFFF
+
+
+class Numbers:
+    """The descriptor numbers of a table that are in use."""
+
+    def __init__(self) -> None:
+        self._used: set[int] = set()
+        self._lowest = 0
+
+    def take(self) -> int:
+        """The lowest free number, as the kernel gives it."""
+        while self._lowest in self._used:
+            self._lowest += 1
+        self._used.add(self._lowest)
+        return self._lowest
+
+    def occupy(self, number: int) -> None:
+        self._used.add(number)
+
+    def release(self, number: int) -> None:
+        self._used.discard(number)
+        self._lowest = min(self._lowest, number)
+
+
+@dataclass
+class TablePlan:
+    """A descriptor table while it is planned: which file is open at which number.
+
+    ``at`` is by file id and for each file the number where it is now, in the end the lowest of the image.
+    """
+
+    subject: PlanSubject
+    at: dict[int, int] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=Numbers)
+    pipes: dict[tuple[int, int], list[fdtable_pb2.file_entry]] = field(default_factory=dict)
+    """The ends of pipes and FIFOs in this table, by (type, pipe_id)."""
+    _moving: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.subject.snapshot
+
+    @property
+    def features(self) -> KernelFeatures:
+        return self.subject.features
+
+    def warn(self, text: str) -> None:
+        self.subject.warn(text)
+
+    def step(
+        self, call: str, *args: Arg, stage: Stage = Stage.FILES, expect: int | None = None, about: str = ""
+    ) -> Step:
+        return Step(self.subject.tid, stage, call, args, expect=expect, about=about)
+
+    def opens(self, file_id: int, call: str, *args: Arg, about: str = "") -> Step:
+        """A call that opens the file, at a number that is known from now on."""
+        number = self.numbers.take()
+        self.settle(file_id, number)
+        return self.step(call, *args, expect=number, about=about)
+
+    def settle(self, file_id: int, number: int) -> None:
+        """The file is open at a number that was taken before."""
+        self.at[file_id] = number
+        self._moving[number] = file_id
+
+    def close(self, number: int) -> Step:
+        """Closes a descriptor that is in nobody's way any more."""
+        self.numbers.release(number)
+        return self.step("close", number)
+
+    def place(self, file_id: int, number: int, *, cloexec: bool) -> Iterator[Step]:
+        """Puts the file at its number, from wherever it is."""
+        source = self.at[file_id]
+        if source == number:
+            del self._moving[number]
+            if cloexec:
+                yield self.step("fcntl", number, F_SETFD, FD_CLOEXEC)
+            return
+        if number in self._moving:
+            away = self.numbers.take()
+            self.settle(self._moving.pop(number), away)
+            yield self.step("fcntl", number, F_DUPFD, 0, expect=away)
+        self.numbers.occupy(number)
+        yield self.step("dup3", source, number, os.O_CLOEXEC if cloexec else 0)
+        if source in self._moving:
+            del self._moving[source]
+            self.at[file_id] = number
+            yield self.close(source)
+
+
+def plan_table(kinds: Mapping[int, FileKind], subject: PlanSubject) -> Iterator[Step]:
+    """Every descriptor of a task at its number.  ``kinds`` is by type.
+
+    Raises `ImageError` for a kind that cannot be restored yet.
+    """
+    table = TablePlan(subject)
+    infos = sorted(subject.snapshot.fds(subject.task), key=lambda info: info.fd)
+    entries = {info.id: _entry(subject.snapshot, kinds, info) for info in infos}
+    for entry in entries.values():
+        if entry.type in (fdtable_pb2.PIPE, fdtable_pb2.FIFO):
+            pipe_id = entry.pipe.pipe_id if entry.type == fdtable_pb2.PIPE else entry.fifo.pipe_id
+            table.pipes.setdefault((entry.type, pipe_id), []).append(entry)
+    for info, following in zip_longest(infos, infos[1:]):
+        if following is not None and following.fd == info.fd:
+            raise ImageError("fdinfo", f"descriptor {info.fd} of task {subject.task.pid} is there twice")
+        if info.id not in table.at:
+            yield from kinds[info.type].plan(entries[info.id], table)
+        yield from table.place(info.id, info.fd, cloexec=bool(info.flags & FD_CLOEXEC))
+    for entry in entries.values():
+        yield from _owner(entry, table)
+        yield from kinds[entry.type].complete(entry, table)
+
+
+def _entry(
+    snapshot: Snapshot, kinds: Mapping[int, FileKind], info: fdtable_pb2.fdinfo_entry
+) -> fdtable_pb2.file_entry:
+    entry = snapshot.files.get(info.id)
+    if entry is None or entry.type != info.type:
+        raise ImageError("files.img", f"descriptor {info.fd} needs file {info.id:#x}, which is not there")
+    if entry.type not in kinds:
+        kind = fdtable_pb2.fd_types.Name(entry.type)
+        raise ImageError(
+            "files.img", f"descriptor {info.fd} is of the kind {kind}, which cannot be restored yet"
+        )
+    return entry
+
+
+def _owner(entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+    """F_SETSIG and F_SETOWN_EX; the owner is remembered with the ids of who sets it, so these change for a moment."""
+    body = _body(entry, table.snapshot)
+    if "fown" not in body.DESCRIPTOR.fields_by_name:
+        return
+    fown, number = body.fown, table.at[entry.id]
+    about = f"fd {number}, signals"
+    if fown.signum:
+        yield table.step("fcntl", number, F_SETSIG, fown.signum, about=about)
+    if fown.pid:
+        tasks = table.snapshot.tasks
+        known = {tid for task in tasks for tid in task.threads} | {task.pstree.pgid for task in tasks}
+        if fown.pid not in known:
+            table.warn(
+                f"fd {number} sends its signals to {fown.pid}, which is not in the image set: nobody gets them"
+            )
+        else:
+            # a thread other than the leader is not there before
+            late = fown.pid_type == _OWNER_TID and fown.pid != table.subject.task.pid
+            stage = Stage.ATTRIBUTES if late else Stage.FILES
+            owner = data(
+                struct.pack("ii", fown.pid_type, fown.pid), text=f"{{type {fown.pid_type}, pid {fown.pid}}}"
+            )
+            other = (fown.uid, fown.euid) != (0, 0)
+            if other:
+                yield table.step("setresuid", fown.uid, fown.euid, _KEEP, stage=stage, about=about)
+            yield table.step("fcntl", number, F_SETOWN_EX, owner, stage=stage, about=about)
+            if other:
+                yield table.step("setresuid", 0, 0, _KEEP, stage=stage, about=about)
+    if body.flags & os.O_ASYNC:
+        yield table.step("fcntl", number, F_SETFL, body.flags & SETTABLE, about=about)
+
+
+def _body(entry: fdtable_pb2.file_entry, snapshot: Snapshot) -> Any:
+    """The message that belongs to the type; of a FIFO, that of its path."""
+    if entry.type == fdtable_pb2.FIFO:
+        return reg_entry(snapshot, entry.fifo.regf_id)
+    return next(value for field, value in entry.ListFields() if field.message_type)
+
+
+def open_path(reg: files_pb2.reg_file_entry, flags: int) -> tuple[str, tuple[Arg, ...]]:
+    """The call that opens a file by its path."""
+    return "openat", (AT_FDCWD, path(reg.name), flags & ~_NOT_TO_REPEAT | os.O_NOCTTY, 0)
+
+
+def reg_entry(snapshot: Snapshot, file_id: int) -> files_pb2.reg_file_entry:
+    """What is opened by its path.  ImageError if that is not so."""
+    entry = snapshot.files.get(file_id)
+    if entry is None or entry.type != fdtable_pb2.REG:
+        raise ImageError("files.img", f"file {file_id:#x} is needed, and no path is there for it")
+    name = entry.reg.name.decode("utf-8", "backslashreplace")
+    if entry.reg.ext:
+        raise ImageError("files.img", f"{name} is external, which cannot be restored yet")
+    if any(remap.orig_id == file_id for remap in snapshot.remaps):
+        raise ImageError("remap-fpath.img", f"{name} had no name any more, which cannot be restored yet")
+    if not entry.reg.name.startswith(b"/") or b"\0" in entry.reg.name:
+        raise ImageError("files.img", f"file {file_id:#x} has no absolute path")
+    return entry.reg
+
+
+def open_steps(
+    snapshot: Snapshot, file_id: int, tid: int, stage: Stage, flags: int, ref: Ref
+) -> Iterator[Step]:
+    """Opens what is mapped, run, or stood in; the answer is ``ref``, and closing it is up to the caller."""
+    reg = reg_entry(snapshot, file_id)
+    call, args = open_path(reg, flags)
+    yield Step(tid, stage, call, args, gives=ref, about=reg.name.decode("utf-8", "backslashreplace"))

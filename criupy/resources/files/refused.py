@@ -1,0 +1,42 @@
+"""Kinds of files that cannot be dumped, by the names that people know them under."""
+
+from __future__ import annotations
+
+from criupy.resources.filetable import Refused
+
+_TTY_MAJORS = (4, 5, *range(136, 144), 188, 204)
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+
+REFUSED = (
+    Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
+    Refused("inotify", ("anon_inode:inotify", "anon_inode:[inotify]")),
+    Refused("fanotify", ("anon_inode:[fanotify]",)),
+    Refused("timerfd", ("anon_inode:[timerfd]",)),
+    Refused("signalfd", ("anon_inode:[signalfd]",)),
+    Refused(
+        "terminal",
+        tuple(f"character device {major}" for major in _TTY_MAJORS),
+        "start the program with its input and output on files or /dev/null",
+    ),
+    Refused("memfd", ("memfd",)),
+    Refused("pidfd", ("pidfd", "anon_inode:[pidfd]")),
+    Refused("io_uring", ("anon_inode:[io_uring]",)),
+    Refused("userfaultfd", ("anon_inode:[userfaultfd]",)),
+    Refused("seccomp listener", ("anon_inode:seccomp notify",)),
+    Refused("perf event", ("anon_inode:[perf_event]",)),
+    Refused(
+        "bpf object",
+        tuple(f"anon_inode:bpf{what}" for what in ("-map", "-prog", "_link", "-link", "iter", "_iter")),
+    ),
+    Refused("namespace file", _NAMESPACES),
+    Refused("landlock ruleset", ("anon_inode:[landlock-ruleset]",)),
+    Refused("mount context", ("anon_inode:[fscontext]", "anon_inode:[mount]")),
+    Refused("kvm", ("character device 10:232", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0")),
+    Refused(
+        "fuse connection", ("character device 10:229",), "stop the FUSE server by unmounting what it serves"
+    ),
+    Refused("cuse device", ("character device 10:203",)),
+    Refused("tun device", ("character device 10:200",)),
+    Refused("character device", ("character device",)),
+    Refused("block device", ("block device",)),
+)

@@ -1,0 +1,62 @@
+"""Files that are opened by their path, and lose nothing by it: regular files, directories, some devices, O_PATH.
+
+Image: ``reg_file_entry`` in ``files.img``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+
+from criupy.images.pb import fdtable_pb2
+from criupy.model.plan import Step
+from criupy.resources.fileplan import TablePlan, open_path, reg_entry
+from criupy.resources.filetable import Collected, FileImages, OpenFile, path_entry
+from criupy.resources.kind import FileKind
+
+_NO_SEEK = (1 << 64) - 1
+_STATELESS_DEVICES = {
+    "1:3": "null",
+    "1:5": "zero",
+    "1:7": "full",
+    "1:8": "random",
+    "1:9": "urandom",
+    "10:183": "hwrng",
+}
+"""Character devices of which every opening is like any other.  Source: Linux drivers/char/mem.c, random.c."""
+
+_NOT_THERE_YET = re.compile(rb"/proc/\d+/(?:task/(?P<tid>\d+)(?:/|$)|(?:fd|fdinfo|map_files)/)")
+"""Threads, descriptors and mappings come after the files."""
+
+
+class RegularFile(FileKind):
+    """What open(2) alone brings back, with flags and position."""
+
+    name = "file"
+    match = (
+        "regular file",
+        "directory",
+        "O_PATH",
+        *(f"character device {number}" for number in _STATELESS_DEVICES),
+    )
+    type = fdtable_pb2.REG
+
+    def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
+        match = _NOT_THERE_YET.match(file.link)
+        if match and file.link.startswith(b"/proc/%d/" % file.pid) and int(match["tid"] or 0) != file.pid:
+            yield "what it shows of the task itself is not there yet when files are opened again", "close it"
+
+    def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
+        file = one.file
+        assert file.stat is not None
+        made = path_entry(one.id, file.link, file.stat, file.flags, file.info.pos, file.owner)
+        entry.reg.CopyFrom(made.reg)
+
+    def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        reg = reg_entry(table.snapshot, entry.id)
+        shown = reg.name.decode("utf-8", "backslashreplace")
+        call, args = open_path(reg, reg.flags)
+        yield table.opens(entry.id, call, *args, about=shown)
+        if reg.pos not in (0, _NO_SEEK) and not reg.flags & os.O_PATH:
+            yield table.step("lseek", table.at[entry.id], reg.pos, os.SEEK_SET, expect=reg.pos, about=shown)

@@ -1,0 +1,180 @@
+"""The memory of a task, collected while it is stopped and encoded afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from criupy.images.pages import Pagemap, PagemapWriter
+from criupy.images.pb import memory_pb2
+from criupy.linux import mman
+from criupy.resources.memory import content
+from criupy.resources.memory.layout import Layout, parse_layout
+from criupy.resources.memory.vma import GUARD, Vma, read_vmas
+
+if TYPE_CHECKING:
+    from criupy.linux.features import KernelFeatures
+    from criupy.resources.filetable import FileTable
+    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.tracee.freezer import FrozenProcess
+
+_WORTH_A_THREAD = 64 << 20
+Progress = Callable[[str, int, int], None]
+"""Told the label, what is done and what there is, in bytes."""
+
+
+class MemoryFacts(NamedTuple):
+    """One address space.
+
+    ``vmas`` are ascending, ``files`` the file ids by the start of the mapping, ``guards`` have (start, end),
+    ``runs`` are the pages that go to the image, ``exe`` is a file id.
+    """
+
+    pid: int
+    vmas: tuple[Vma, ...]
+    files: dict[int, int]
+    guards: tuple[tuple[int, int], ...]
+    runs: tuple[content.Run, ...]
+    layout: Layout
+    exe: int
+
+    @property
+    def nr_pages(self) -> int:
+        """Pages that go to the image."""
+        return sum(run.end - run.start for run in self.runs) // mman.PAGE
+
+    @property
+    def pages_scanned(self) -> int:
+        """Pages of the areas that were looked at."""
+        return sum(vma.end - vma.start for vma in self.vmas if vma.has_pages) // mman.PAGE
+
+
+def collect(
+    process: FrozenProcess, table: FileTable, features: KernelFeatures, ask: SyscallBatch
+) -> Callable[[Results], MemoryFacts]:
+    """Reads the address space of a frozen process; ``ask`` is the batch of its leader.
+
+    Raises `NotDumpable` for what has appeared since the first look.
+    """
+    pid = process.pid
+    vmas, found = _look(pid, features)
+    files = _file_ids(pid, vmas, table)
+    exe = table.link(pid, "exe")
+    stat, auxv = _read(pid, "stat"), _read(pid, "auxv")
+    brk = ask.call("brk", 0)
+
+    def finish(results: Results) -> MemoryFacts:
+        return MemoryFacts(
+            pid=pid,
+            vmas=tuple(vmas),
+            files=files,
+            guards=tuple(content.guards_of(found, vmas)),
+            runs=tuple(content.runs_of(found, vmas)),
+            layout=parse_layout(stat, auxv, results[brk]),
+            exe=exe,
+        )
+
+    return finish
+
+
+def _look(pid: int, features: KernelFeatures) -> tuple[list[Vma], list[content.Found]]:
+    """The areas and their pages.  The kernel walks all pages for each of the two: for a large task, side by side."""
+    if not features.pagemap_scan or _resident(pid) < _WORTH_A_THREAD:
+        vmas = read_vmas(pid)
+        return vmas, content.scan(pid, vmas, has_pagemap_scan=features.pagemap_scan)
+    found: list[content.Found] = []
+    failures: list[BaseException] = []
+
+    def scan() -> None:
+        try:
+            found.extend(content.scan(pid, (), has_pagemap_scan=True))
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            failures.append(error)
+
+    thread = threading.Thread(target=scan)
+    thread.start()
+    try:
+        vmas = read_vmas(pid)
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+    return vmas, found
+
+
+def _resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(_read(pid, "statm").split()[1]) * mman.PAGE
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
+        return file.readall()
+
+
+def _file_ids(pid: int, vmas: list[Vma], table: FileTable) -> dict[int, int]:
+    """File ids by the start of the mapping; the table, which looks at the link, is asked once per file."""
+    ids: dict[tuple[int, int, bytes], int] = {}
+    found: dict[int, int] = {}
+    for vma in vmas:
+        if vma.file:
+            key = (vma.file.stat.st_dev, vma.file.stat.st_ino, vma.file.path)
+            if key not in ids:
+                ids[key] = table.mapped(pid, vma.start, vma.end)
+            found[vma.start] = ids[key]
+    return found
+
+
+def copy_pages(facts: MemoryFacts, pages_fd: int, progress: Progress | None = None) -> None:
+    """Copies the pages of the frozen process to the start of ``pages_fd``, in the order of the pagemap."""
+    content.copy_runs(facts.pid, list(facts.runs), pages_fd, progress)
+
+
+def pagemap(facts: MemoryFacts, pages_id: int) -> Pagemap:
+    """Which pages are in ``pages-<pages_id>.img``."""
+    writer = PagemapWriter(pages_id)
+    for run in facts.runs:
+        writer.add(run.start, (run.end - run.start) // mman.PAGE, run.flags)
+    return writer.pagemap(f"pagemap-{facts.pid}.img")
+
+
+def encode_mm(facts: MemoryFacts) -> memory_pb2.mm_entry:
+    """The image of the address space; what prctl tells of it is filled in by its own kind."""
+    layout = facts.layout
+    entry = memory_pb2.mm_entry(
+        mm_start_code=layout.start_code,
+        mm_end_code=layout.end_code,
+        mm_start_data=layout.start_data,
+        mm_end_data=layout.end_data,
+        mm_start_stack=layout.start_stack,
+        mm_start_brk=layout.start_brk,
+        mm_brk=layout.brk,
+        mm_arg_start=layout.arg_start,
+        mm_arg_end=layout.arg_end,
+        mm_env_start=layout.env_start,
+        mm_env_end=layout.env_end,
+        exe_file_id=facts.exe,
+        mm_saved_auxv=layout.criu_auxv,
+    )
+    if layout.auxv != layout.criu_auxv:
+        entry.full_auxv.extend(layout.auxv)
+    for vma in facts.vmas:
+        encode_vma(vma, facts.files.get(vma.start, 0), entry.vmas.add())
+    for start, end in facts.guards:
+        entry.vmas.add(start=start, end=end, pgoff=0, shmid=0, prot=0, flags=0, status=GUARD, fd=-1)
+    return entry
+
+
+def encode_vma(vma: Vma, file_id: int, entry: memory_pb2.vma_entry) -> None:
+    """Fills the message of one area; ``file_id`` is 0 without a file."""
+    entry.start, entry.end, entry.pgoff, entry.shmid = vma.start, vma.end, vma.offset, file_id
+    entry.prot, entry.flags, entry.status, entry.fd = vma.prot, vma.flags, vma.status, -1
+    if vma.madv:
+        entry.madv = vma.madv
+    if vma.mode is not None:
+        entry.fdflags = vma.mode
+    if vma.lock_on_fault:
+        entry.lock_on_fault = True
+    if vma.sealed:
+        entry.sealed = True

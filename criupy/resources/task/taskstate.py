@@ -1,0 +1,92 @@
+"""Whether a process runs, is stopped or is dead, and its flags and personality."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from criupy.linux.procfs import task as procfs
+from criupy.model.plan import Stage, Step
+from criupy.resources.task.base import Dumpable
+
+if TYPE_CHECKING:
+    from criupy.images.pb.core_pb2 import core_entry
+    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
+    from criupy.tracee.batch import SyscallBatch
+
+ALIVE, DEAD, STOPPED = 1, 2, 3
+READ_IMPLIES_EXEC = 0x0400000
+"""Source: Linux include/uapi/linux/personality.h."""
+
+
+class TaskStateFacts(NamedTuple):
+    """``stat`` and ``personality`` as read; ``stop_signal`` is 0 for a process that is not stopped."""
+
+    stat: bytes
+    personality: bytes
+    stop_signal: int
+
+
+class TaskState(Dumpable):
+    """Image: ``tc.task_state``, ``stop_signo``, ``exit_code``, ``flags``, ``personality``.
+
+    The stop itself is given back with the registers, see `criupy.model.plan.TaskPlan`.
+    """
+
+    name = "task state"
+    per_thread = False
+
+    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+        facts = TaskStateFacts(
+            subject.read("stat"), subject.read("personality"), subject.process.stopped_by or 0
+        )
+        return lambda _: facts
+
+    def encode(self, facts: TaskStateFacts, core: core_entry, sink: DumpSink) -> None:
+        core.tc.task_state = STOPPED if facts.stop_signal else ALIVE
+        if facts.stop_signal:
+            core.tc.stop_signo = facts.stop_signal
+        core.tc.exit_code = 0
+        core.tc.flags = procfs.stat(facts.stat).flags
+        core.tc.personality = _as_decimal(facts.personality)
+        core.tc.true_personality = int(facts.personality, 16)
+
+    def plan(self, core: core_entry, subject: PlanSubject) -> Iterator[Step]:
+        personality = _personality(core)
+        if personality is None:
+            return
+        # Threads inherit it, except for what would change the protection of mappings to come.
+        yield Step(subject.tid, Stage.FILES, "personality", (personality & ~READ_IMPLIES_EXEC,))
+        if personality & READ_IMPLIES_EXEC:
+            for tid in subject.task.threads:
+                yield Step(tid, Stage.ATTRIBUTES, "personality", (personality,))
+
+
+def _as_decimal(text: bytes) -> int:
+    """The leading decimal digits of a hexadecimal text: what CRIU makes of it, and ignores when it restores."""
+    digits = text.strip()
+    end = next((index for index, digit in enumerate(digits) if digit not in b"0123456789"), len(digits))
+    return int(digits[:end] or b"0")
+
+
+def _personality(core: core_entry) -> int | None:
+    """The number for personality(2); of an image of CRIU's, what the digits in it mean, if they can."""
+    if core.tc.HasField("true_personality"):
+        return core.tc.true_personality
+    digits = str(core.tc.personality)
+    return int(digits, 16) if len(digits) <= 8 else None
+
+
+def zombie(core: core_entry, stat: bytes) -> None:
+    """Fill the core of a dead process that waits for its parent, from its ``stat``.
+
+    ``exit_code`` is the whole wait status; CRIU restores 7 bits of it.
+    """
+    facts = procfs.stat(stat)
+    core.mtype = core.X86_64
+    core.tc.task_state = DEAD
+    core.tc.exit_code = core.tc.true_exit_code = facts.exit_code
+    core.tc.personality = 0
+    core.tc.flags = facts.flags
+    core.tc.blk_sigset = 0
+    core.tc.comm = facts.comm

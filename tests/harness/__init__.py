@@ -1,0 +1,1 @@
+"""What live tests, interop tests and the benchmark stand on: targets, engines, observation of /proc."""

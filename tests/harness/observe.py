@@ -1,0 +1,214 @@
+"""What /proc says about a process, as a value: two of them are compared to prove a target unharmed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RESTART_SYSCALL = "219"
+STATUS = (
+    "Name", "Umask", "Tgid", "Ngid", "Pid", "PPid", "TracerPid", "Uid", "Gid", "Groups", "Kthread", "SigPnd",
+    "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
+    "Seccomp", "Seccomp_filters", "Cpus_allowed", "Mems_allowed", "VmLck", "VmPin", "THP_enabled", "Threads",
+)  # fmt: skip
+# VmFlags that mmap, mlock and madvise set.  Source: Linux fs/proc/task_mmu.c
+ADVICE = frozenset({
+    "lo", "io", "sr", "rr", "dc", "de", "ac", "nr", "ht", "sf", "nl", "ar", "wf", "dd", "mm", "hg", "nh",
+    "mg", "um", "uw",
+})  # fmt: skip
+FILES = (
+    "limits", "oom_score_adj", "personality", "timerslack_ns", "cgroup", "timers", "coredump_filter",
+    "loginuid", "sessionid", "cmdline", "environ", "auxv", "uid_map",
+)  # fmt: skip
+LINKS = (
+    "cwd",
+    "root",
+    "exe",
+    *(f"ns/{name}" for name in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")),
+)
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A piece of address space; neighbours that differ in nothing are one."""
+
+    start: int
+    end: int
+    perms: str
+    offset: int
+    device: str
+    inode: int
+    path: str
+    flags: frozenset[str]
+
+    def continues(self, other: Mapping) -> bool:
+        """Whether it only goes on where ``other`` ends."""
+        same = (self.perms, self.device, self.inode, self.flags) == (
+            other.perms,
+            other.device,
+            other.inode,
+            other.flags,
+        )
+        backed = self.inode == 0 or self.offset == other.offset + (other.end - other.start)
+        return same and backed and self.start == other.end and self.path == other.path
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The state of one process at one moment: ``facts`` by name, each compared as it is."""
+
+    pid: int
+    facts: dict[str, object]
+
+    @classmethod
+    def of(cls, pid: int) -> Observation:
+        """Look at ``pid``; its threads should be at rest or doing the same thing again and again."""
+        return cls(pid, dict(_facts(Path(f"/proc/{pid}"))))
+
+    def differences(self, after: Observation, *, ignore: str = r"(?!)") -> list[str]:
+        """What ``after`` has otherwise; ``ignore`` matches names of facts that the target itself changes."""
+        gone, new = self._threads() - after._threads(), after._threads() - self._threads()
+        found = [f"{thread} is gone" for thread in sorted(gone)] + [
+            f"{thread} is new" for thread in sorted(new)
+        ]
+        found = [line for line in found if not re.search(ignore, line)]
+        for name in sorted(self.facts.keys() | after.facts.keys()):
+            before, now = self.facts.get(name), after.facts.get(name)
+            of_these = name.startswith(tuple(f"{thread} " for thread in gone | new))
+            if before != now and not of_these and not re.search(ignore, name):
+                found.append(f"{name}: {_diff(before, now)}")
+        return found
+
+    def _threads(self) -> set[str]:
+        return {name.removesuffix(" State") for name in self.facts if name.endswith(" State")}
+
+
+def assert_unharmed(before: Observation, *, ignore: str = r"(?!)", timeout: float = 2.0) -> None:
+    """``AssertionError`` listing all that a dump has changed in its target.
+
+    A program that works is seen in transient states: what is right once within ``timeout`` seconds is right.
+    """
+    deadline = time.monotonic() + timeout
+    while found := before.differences(Observation.of(before.pid), ignore=ignore):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"task {before.pid} is not what it was:\n" + "\n".join(found))
+        time.sleep(0.02)
+
+
+def resting_calls(pid: int) -> dict[int, str]:
+    """By thread, where it is blocked: the call, the stack pointer and the program counter."""
+    calls = {}
+    for tid in os.listdir(f"/proc/{pid}/task"):
+        words = Path(f"/proc/{pid}/task/{tid}/syscall").read_text().split()
+        if words and words[0] not in ("running", "-1"):
+            calls[int(tid)] = " ".join([words[0], *words[-2:]])
+    return calls
+
+
+def same_calls(before: dict[int, str], after: dict[int, str]) -> bool:
+    """Whether all threads are blocked where they were; restart_syscall goes on with any call."""
+    restarted = {tid: " ".join([RESTART_SYSCALL, *call.split()[1:]]) for tid, call in before.items()}
+    return all(after.get(tid) in (call, restarted[tid]) for tid, call in before.items())
+
+
+def _diff(old: object, new: object) -> str:
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        gone = [f"\n    - {item}" for item in old if item not in new]
+        come = [f"\n    + {item}" for item in new if item not in old]
+        return "".join(gone + come) or "other order"
+    return f"{old!r} is now {new!r}"
+
+
+def _facts(proc: Path) -> Iterator[tuple[str, object]]:
+    pieces = tuple(mappings(proc))
+    yield "maps", pieces
+    yield "executable maps", tuple(piece for piece in pieces if "x" in piece.perms)
+    yield "text", tuple(_read_only_content(proc))
+    yield from _descriptors(proc)
+    for name in FILES:
+        yield name, _read(proc / name)
+    for name in LINKS:
+        yield name, _link(proc / name)
+    for tid in sorted(os.listdir(proc / "task"), key=int):
+        yield from _thread(proc / "task" / tid, "" if tid == proc.name else f"thread {tid} ")
+
+
+def _thread(task: Path, label: str) -> Iterator[tuple[str, object]]:
+    status = dict(line.split(":", 1) for line in (_read(task / "status") or "").splitlines())
+    for name in STATUS:
+        yield f"{label}{name}", status.get(name, "").strip()
+    state = status.get("State", "?").strip()[:1]
+    yield f"{label}State", "running" if state in "RSD" else state
+    yield f"{label}children", _read(task / "children")
+    stat = (_read(task / "stat") or "").rpartition(")")[2].split()
+    if len(stat) > 38:
+        yield f"{label}sched", ("priority", stat[15], "nice", stat[16], "rt", stat[37], "policy", stat[38])
+        yield f"{label}session", ("pgrp", stat[2], "session", stat[3], "tty", stat[4])
+
+
+def _descriptors(proc: Path) -> Iterator[tuple[str, object]]:
+    for number in sorted(os.listdir(proc / "fd"), key=int):
+        yield f"fd {number}", (_link(proc / "fd" / number), _read(proc / "fdinfo" / number))
+
+
+def mappings(proc: Path) -> Iterator[Mapping]:
+    """The address space from smaps, with the flags that madvise, mlock and mmap set."""
+    head = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S+) ([0-9a-f]+) (\S+) (\d+)\s*(.*)$")
+    current: Mapping | None = None
+    pending: re.Match[str] | None = None
+    for line in (_read(proc / "smaps") or "").splitlines():
+        if match := head.match(line):
+            pending = match
+        elif line.startswith("VmFlags:") and pending is not None:
+            start, end, perms, offset, device, inode, path = pending.groups()
+            flags = ADVICE & frozenset(line.split()[1:])
+            new = Mapping(
+                int(start, 16), int(end, 16), perms, int(offset, 16), device, int(inode), path, flags
+            )
+            if current is not None and new.continues(current):
+                current = Mapping(current.start, new.end, *(getattr(current, name) for name in _REST))
+            else:
+                if current is not None:
+                    yield current
+                current = new
+    if current is not None:
+        yield current
+
+
+_REST = ("perms", "offset", "device", "inode", "path", "flags")
+
+
+def _read_only_content(proc: Path) -> Iterator[tuple[str, str]]:
+    """Digests of what the program itself cannot change: its code and constants, the vdso among them."""
+    with (proc / "mem").open("rb", buffering=0) as memory:
+        for piece in mappings(proc):
+            if piece.perms[:2] == "r-" and not piece.path.startswith("[v"):
+                memory.seek(piece.start)
+                digest = hashlib.sha256()
+                left = piece.end - piece.start
+                while left > 0 and (data := memory.read(min(left, 1 << 20))):
+                    digest.update(data)
+                    left -= len(data)
+                yield f"{piece.start:x} {piece.path}", digest.hexdigest()[:16]
+            elif piece.path == "[vdso]":
+                memory.seek(piece.start)
+                yield "[vdso]", hashlib.sha256(memory.read(piece.end - piece.start)).hexdigest()[:16]
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="surrogateescape")
+    except OSError:
+        return None
+
+
+def _link(path: Path) -> str | None:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
