@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import time
@@ -104,7 +105,7 @@ def resting_calls(pid: int) -> dict[int, str]:
     """By thread, where it is blocked: the call, the stack pointer and the program counter."""
     calls = {}
     for tid in os.listdir(f"/proc/{pid}/task"):
-        words = Path(f"/proc/{pid}/task/{tid}/syscall").read_text().split()
+        words = (_read(Path(f"/proc/{pid}/task/{tid}/syscall")) or "").split()
         if words and words[0] not in ("running", "-1"):
             calls[int(tid)] = " ".join([words[0], *words[-2:]])
     return calls
@@ -187,17 +188,24 @@ def _read_only_content(proc: Path) -> Iterator[tuple[str, str]]:
     """Digests of what the program itself cannot change: its code and constants, the vdso among them."""
     with (proc / "mem").open("rb", buffering=0) as memory:
         for piece in mappings(proc):
-            if piece.perms[:2] == "r-" and not piece.path.startswith("[v"):
-                memory.seek(piece.start)
-                digest = hashlib.sha256()
-                left = piece.end - piece.start
-                while left > 0 and (data := memory.read(min(left, 1 << 20))):
-                    digest.update(data)
-                    left -= len(data)
-                yield f"{piece.start:x} {piece.path}", digest.hexdigest()[:16]
-            elif piece.path == "[vdso]":
-                memory.seek(piece.start)
-                yield "[vdso]", hashlib.sha256(memory.read(piece.end - piece.start)).hexdigest()[:16]
+            if piece.path == "[vdso]":
+                yield piece.path, _digest(memory, piece)
+            elif piece.perms[:2] == "r-" and not piece.path.startswith("[v"):
+                yield f"{piece.start:x} {piece.path}", _digest(memory, piece)
+
+
+def _digest(memory: io.FileIO, piece: Mapping) -> str:
+    """Of the content of a mapping; a program that runs may unmap it meanwhile, and then it is another fact."""
+    digest = hashlib.sha256()
+    left = piece.end - piece.start
+    try:
+        memory.seek(piece.start)
+        while left > 0 and (data := memory.read(min(left, 1 << 20))):
+            digest.update(data)
+            left -= len(data)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return digest.hexdigest()[:16]
 
 
 def _read(path: Path) -> str | None:
