@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 from criupy.errors import ImageError
 from criupy.images.codec import BY_NAME, Record
 from criupy.images.directory import PARENT, ImageDirectory, ImageWriter
+from criupy.linux.syscalls import TMPFS_MAGIC, fallocate, file_system
 
 PAGE_SIZE = 4096
 PE_PARENT = 1
@@ -112,6 +113,18 @@ def pagemap_messages(pagemap: Pagemap) -> Iterator[Any]:
 def create_pages(writer: ImageWriter, pages_id: int) -> int:
     """A descriptor of a new ``pages-N.img``, to be filled at a pagemap's offsets and closed by the caller."""
     return writer.create(BY_NAME["PAGES"].file_name(pages_id))
+
+
+def reserve_pages(fd: int, size: int) -> None:
+    """Sets ``size`` bytes of the disk aside for a pages file: writing them is quicker then, and cannot run short.
+
+    ImageError when there is no room.  Memory (tmpfs) takes as long to be set aside as to be written.
+    """
+    try:
+        if file_system(fd) != TMPFS_MAGIC:
+            fallocate(fd, size)
+    except OSError as error:
+        raise ImageError("pages file", f"cannot be written: {os.strerror(error.errno or 0)}") from error
 
 
 def send_pages(fd: int, buffer: int, size: int, offset: int) -> None:

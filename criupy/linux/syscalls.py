@@ -176,6 +176,33 @@ def has_pagemap_scan() -> bool:
     return True
 
 
+_fallocate = _libc.fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def fallocate(fd: int, size: int) -> None:
+    """fallocate(2) of the first ``size`` bytes of a file; nothing happens where the file system does not know it.
+
+    OSError.  posix_fallocate(3) would write zeros there.
+    """
+    try:
+        _result(_fallocate(fd, 0, 0, size))
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+
+
+TMPFS_MAGIC = 0x01021994
+"""Source: Linux include/uapi/linux/magic.h."""
+
+
+def file_system(fd: int) -> int:
+    """The magic number of the file system that a file is on (fstatfs(2)), or OSError."""
+    statfs = (ctypes.c_uint64 * 15)()
+    _result(_libc.fstatfs(fd, ctypes.byref(statfs)))
+    return int(statfs[0])
+
+
 _SYS_IOPRIO_GET, _SYS_GET_ROBUST_LIST = 252, 274
 _IOPRIO_WHO_PROCESS = 1
 

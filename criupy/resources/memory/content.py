@@ -19,7 +19,7 @@ from functools import partial
 from typing import NamedTuple
 
 from criupy.errors import TraceeError
-from criupy.images.pages import PE_LAZY, PE_PRESENT, send_pages
+from criupy.images.pages import PE_LAZY, PE_PRESENT, reserve_pages, send_pages
 from criupy.linux import mman, syscalls
 from criupy.resources.memory.vma import VDSO, Vma
 
@@ -178,6 +178,7 @@ def copy_runs(
     if not jobs:
         return
     largest = max(job.size for job in jobs)
+    reserve_pages(pages_fd, jobs[-1].offset + jobs[-1].size)
     memory = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     copy = partial(_work, pid, memory, jobs, largest, pages_fd, threading.Lock())
     try:
