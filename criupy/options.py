@@ -86,6 +86,14 @@ OPTIONS: tuple[Option, ...] = (
         own=True,
     ),
     Option(
+        "host-clocks",
+        "flag",
+        _on("restore"),
+        "give the tree this machine's clocks: what passed since the dump shows in all of them",
+        default=False,
+        own=True,
+    ),
+    Option(
         "ms", "flag", _on("check"), "accepted for older guides; changes nothing", default=False, hidden=True
     ),
 )
@@ -121,4 +129,5 @@ class RestoreOptions(NamedTuple):
     leave_stopped: bool = False
     pidfile: str | None = None
     plan: bool = False
+    host_clocks: bool = False
     display_stats: bool = False

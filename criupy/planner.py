@@ -6,74 +6,158 @@ Pure: needs no privileges, and refuses what cannot work before anything exists.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from criupy.errors import ImageError
 from criupy.linux.features import KernelFeatures
-from criupy.model.plan import Ref, RestorePlan, Step, TaskPlan, order
+from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order
 from criupy.model.snapshot import TASK_STOPPED, Snapshot, TaskImages
+from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory
+from criupy.resources.fileplan import SPARE_NUMBERS, Shared
 from criupy.resources.kind import PlanSubject
+from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
-from criupy.resources.task import registers
+from criupy.resources.task import registers, taskstate
 
-_SIGKILL, _SIGALRM, _SIGSTOP, _SIGURG, _SIGVTALRM, _SIGPROF, _SIGWINCH = 9, 14, 19, 23, 26, 27, 28
+_SIGKILL, _SIGALRM, _SIGCHLD, _SIGSTOP, _SIGURG, _SIGVTALRM, _SIGPROF, _SIGWINCH = (
+    9,
+    14,
+    17,
+    19,
+    23,
+    26,
+    27,
+    28,
+)
 _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
+_DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
 
-def plan(snapshot: Snapshot, features: KernelFeatures) -> RestorePlan:
+def plan(snapshot: Snapshot, features: KernelFeatures, now: timens.Clocks | None = None) -> RestorePlan:
     """Every step of the restore, in order.
 
+    ``now``: the clocks of this machine, without which the tree gets them as they are.
     Raises `ImageError` when the snapshot contradicts itself or holds what criupy cannot restore yet.
     """
-    if len(snapshot.tasks) != 1:
-        raise ImageError("pstree.img", f"{len(snapshot.tasks)} tasks, and trees cannot be restored yet")
-    warnings: list[str] = []
-    tasks = tuple(_task(task, snapshot, features, warnings) for task in snapshot.tasks)
-    steps = [step for task in snapshot.tasks for step in _steps(task, snapshot, features, warnings)]
-    pages = frozenset(Ref("pages", task.pagemap.pages_id) for task in snapshot.tasks if task.pagemap)
-    return RestorePlan(tasks=tasks, steps=order(steps, pages), warnings=tuple(dict.fromkeys(warnings)))
+    return _Planning(snapshot, features, now).plan()
 
 
-def _task(task: TaskImages, snapshot: Snapshot, features: KernelFeatures, warnings: list[str]) -> TaskPlan:
-    def subject(tid: int) -> PlanSubject:
-        return PlanSubject(tid, task, snapshot, features, warnings.append)
+@dataclass
+class _Planning:
+    snapshot: Snapshot
+    features: KernelFeatures
+    now: timens.Clocks | None
+    warnings: list[str] = field(default_factory=list)
 
-    if task.mm is None:
-        raise ImageError("pstree.img", f"task {task.pid} is dead, and zombies cannot be restored yet")
-    return TaskPlan(
-        pid=task.pid,
-        ppid=task.pstree.ppid,
-        pgid=task.pstree.pgid,
-        sid=task.pstree.sid,
-        threads=tuple(registers.thread_state(core, subject(tid)) for tid, core in task.threads.items()),
-        stub_base=memory.choose_stub_base(task.mm),
-        stopped=task.core.tc.task_state == TASK_STOPPED,
-        meeting_signal=_meeting_signal(task),
-    )
+    def __post_init__(self) -> None:
+        self.first_with_table: dict[int, TaskImages] = {}
+        for task in self.snapshot.tasks:
+            if task.ids is not None:
+                self.first_with_table.setdefault(task.ids.files_id, task)
+
+    def plan(self) -> RestorePlan:
+        growth = grow([_kinsman(task) for task in self.snapshot.tasks])
+        living = [task for task in self.snapshot.tasks if not task.zombie]
+        stub = self._stub(living, growth)
+        shared_steps, shared = FILE_KINDS.plan_shared(
+            self._subject(self.snapshot.root, stub, NURSERY), len(stub.pages)
+        )
+        steps = [*self._clocks(), *growth.steps, *order(shared_steps)]
+        for task in self.snapshot.tasks:
+            if task.zombie:
+                steps += taskstate.plan_death(task.core, task.pid)
+            else:
+                steps += order(self._task(task, stub, shared))
+        steps += self._forget_the_dead(growth)
+        steps.sort(key=lambda step: step.stage)
+        return RestorePlan(
+            tasks=tuple(self._threads(task, stub) for task in living),
+            steps=tuple(steps),
+            stub=stub,
+            warnings=tuple(dict.fromkeys(self.warnings)),
+        )
+
+    def _subject(self, task: TaskImages, stub: StubPlan, tid: int) -> PlanSubject:
+        return PlanSubject(tid, task, self.snapshot, self.features, self.warnings.append, stub)
+
+    def _stub(self, living: list[TaskImages], growth: Growth) -> StubPlan:
+        descriptors = (info.fd for task in living for info in self.snapshot.fds(task))
+        pages = {task.pagemap.pages_id for task in living if task.pagemap and task.pagemap.present_pages}
+        return StubPlan(
+            base=memory.choose_stub_base(task.mm for task in living if task.mm is not None),
+            meeting_signal=_meeting_signal(living),
+            nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
+            pages=tuple(sorted(pages)),
+            helpers=growth.helpers,
+        )
+
+    def _clocks(self) -> list[Step]:
+        if self.now is None:
+            return []
+        steps, warnings = timens.plan(self.snapshot.timens, self.now, self.features)
+        self.warnings += warnings
+        return steps
+
+    def _threads(self, task: TaskImages, stub: StubPlan) -> TaskPlan:
+        states = (
+            registers.thread_state(core, self._subject(task, stub, tid)) for tid, core in task.threads.items()
+        )
+        return TaskPlan(
+            pid=task.pid,
+            threads=tuple(states),
+            stopped=task.core.tc.task_state == TASK_STOPPED,
+            descriptors=_files_id(task),
+        )
+
+    def _has_own_table(self, task: TaskImages) -> bool:
+        """Whether it is the first with this descriptor table."""
+        return self.first_with_table[_files_id(task)] is task
+
+    def _task(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
+        leader = self._subject(task, stub, task.pid)
+        for kind in THREAD_KINDS:  # before the files: a limit makes room for them
+            for tid, core in task.threads.items():
+                if kind.per_thread or tid == task.pid:
+                    yield from kind.plan(core, self._subject(task, stub, tid))
+        if self._has_own_table(task):
+            yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
+        yield from FILE_KINDS.plan_fs(leader)
+        yield from memory.plan(leader)
+        if self._has_own_table(task):
+            yield Step(
+                task.pid, Stage.FILESYSTEM, "close", (stub.nursery_fd,), about="the nursery's descriptor"
+            )
+
+    def _forget_the_dead(self, growth: Growth) -> Iterator[Step]:
+        """The default action of SIGCHLD, once more: setting it takes the signal out of the queue."""
+        parents = growth.told | {task.pstree.ppid for task in self.snapshot.tasks if task.zombie}
+        for task in self.snapshot.tasks:
+            if task.pid in parents:
+                args = (_SIGCHLD, _DEFAULT_ACTION, 0, 8)
+                yield Step(task.pid, Stage.ZOMBIES, "rt_sigaction", args, about="SIGCHLD of the dead")
 
 
-def _meeting_signal(task: TaskImages) -> int:
-    """A signal that is neither pending in the image nor about to come by one of its timers."""
-    busy: set[int] = {_SIGKILL, _SIGSTOP, _SIGALRM, _SIGVTALRM, _SIGPROF, *_WITH_EFFECTS}
-    for core in task.threads.values():
-        queues = (core.thread_core.signals_p.signals, core.tc.signals_s.signals)
-        busy |= {int.from_bytes(entry.siginfo[:4], "little") for queue in queues for entry in queue}
-    busy |= {timer.si_signo for timer in task.core.tc.timers.posix}
+def _files_id(task: TaskImages) -> int:
+    return task.ids.files_id if task.ids else 0
+
+
+def _kinsman(task: TaskImages) -> Kinsman:
+    entry = task.pstree
+    return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, 0 if task.zombie else _files_id(task))
+
+
+def _meeting_signal(tasks: list[TaskImages]) -> int:
+    """A signal that is neither pending in the images nor about to come by one of their timers."""
+    busy: set[int] = {_SIGKILL, _SIGSTOP, _SIGALRM, _SIGCHLD, _SIGVTALRM, _SIGPROF, *_WITH_EFFECTS}
+    for task in tasks:
+        for core in task.threads.values():
+            queues = (core.thread_core.signals_p.signals, core.tc.signals_s.signals)
+            busy |= {int.from_bytes(entry.siginfo[:4], "little") for queue in queues for entry in queue}
+        busy |= {timer.si_signo for timer in task.core.tc.timers.posix}
     candidates: list[int] = [_SIGURG, _SIGWINCH, *range(1, 65)]
     for signo in candidates:
         if signo not in busy:
             return signo
-    raise ImageError(f"core-{task.pid}.img", "every signal there is, is pending")
-
-
-def _steps(
-    task: TaskImages, snapshot: Snapshot, features: KernelFeatures, warnings: list[str]
-) -> Iterator[Step]:
-    leader = PlanSubject(task.pid, task, snapshot, features, warnings.append)
-    for kind in THREAD_KINDS:  # before the files: a limit makes room for them
-        for tid, core in task.threads.items():
-            if kind.per_thread or tid == task.pid:
-                yield from kind.plan(core, PlanSubject(tid, task, snapshot, features, warnings.append))
-    yield from FILE_KINDS.plan(leader)
-    yield from memory.plan(leader)
+    raise ImageError("core images", "every signal there is, is pending")

@@ -25,6 +25,7 @@ def run(**values: Any) -> None:
             leave_stopped=values["leave_stopped"],
             pidfile=values["pidfile"],
             plan=values["plan"],
+            host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
         )
         root = restore_tree(options, log, report)

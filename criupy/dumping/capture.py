@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from criupy.linux import namespaces
+from criupy.linux.family import Member
 from criupy.linux.features import KernelFeatures
 from criupy.resources import memory
 from criupy.resources.files import fs
 from criupy.resources.filetable import FileTable
 from criupy.resources.kind import Finish, Subject, TaskKind
+from criupy.resources.namespaces import timens
 from criupy.resources.registry import THREAD_KINDS
 from criupy.tracee.batch import Results, SyscallBatch
-from criupy.tracee.freezer import FrozenProcess
+from criupy.tracee.frozen import FrozenProcess, FrozenTree
 from criupy.tracee.inject import run_batches
 
 
@@ -32,16 +34,46 @@ class ThreadFacts(NamedTuple):
         return ((kind, finish(self.answers)) for kind, finish in self.finishes)
 
 
+class Place(NamedTuple):
+    """Where a process is in its tree; ``ppid`` is 0 for the root."""
+
+    pid: int
+    ppid: int
+    pgid: int
+    sid: int
+
+
+class ZombieFacts(NamedTuple):
+    """A dead process that nobody has waited for, ``stat`` as read."""
+
+    place: Place
+    stat: bytes
+
+
 class ProcessFacts(NamedTuple):
     """Everything of one process but its page contents; ``namespaces`` are inode numbers by kind."""
 
-    pid: int
-    pgid: int
-    sid: int
+    place: Place
     namespaces: dict[str, int]
     threads: tuple[ThreadFacts, ...]
     memory: memory.MemoryFacts
     fs: fs.FsFacts
+
+    @property
+    def pid(self) -> int:
+        return self.place.pid
+
+
+class TreeFacts(NamedTuple):
+    """A tree, parents first, with what its clocks showed."""
+
+    members: tuple[ProcessFacts | ZombieFacts, ...]
+    clocks: timens.Clocks
+
+    @property
+    def processes(self) -> list[ProcessFacts]:
+        """The living."""
+        return [member for member in self.members if isinstance(member, ProcessFacts)]
 
 
 @contextmanager
@@ -56,7 +88,35 @@ def quiet_interpreter() -> Iterator[None]:
             gc.enable()
 
 
-def collect(process: FrozenProcess, table: FileTable, features: KernelFeatures) -> ProcessFacts:
+def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -> TreeFacts:
+    """Read the state of a stopped tree."""
+    clocks = timens.collect(tree.processes[0].pid)
+    living = {process.pid: process for process in tree.processes}
+    root = tree.processes[0].pid
+    return TreeFacts(
+        tuple(
+            _collect(living[member.pid], _place(member, root), table, features)
+            if member.pid in living
+            else ZombieFacts(_place(member, root), _stat(member.pid))
+            for member in tree.members
+        ),
+        clocks,
+    )
+
+
+def _place(member: Member, root: int) -> Place:
+    pid = member.pid
+    return Place(pid, member.ppid if pid != root else 0, os.getpgid(pid), os.getsid(pid))
+
+
+def _stat(pid: int) -> bytes:
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        return file.readall()
+
+
+def _collect(
+    process: FrozenProcess, place: Place, table: FileTable, features: KernelFeatures
+) -> ProcessFacts:
     """Read the state of a stopped process: from outside what can be, the rest by one batch per thread."""
     asks: dict[int, SyscallBatch] = {}
     finishes: dict[int, tuple[tuple[TaskKind, Finish], ...]] = {}
@@ -74,9 +134,7 @@ def collect(process: FrozenProcess, table: FileTable, features: KernelFeatures) 
     directories = fs.collect(process.pid, table)
     results = {tid: answers.check() for tid, answers in run_batches(process, asks).items()}
     return ProcessFacts(
-        pid=process.pid,
-        pgid=os.getpgid(process.pid),
-        sid=os.getsid(process.pid),
+        place=place,
         namespaces=namespaces.identify(process.pid),
         threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
         memory=finish_memory(results[process.pid]),

@@ -13,20 +13,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from criupy.dumping import encoding, firstlook
-from criupy.dumping.capture import ProcessFacts, collect, quiet_interpreter
+from criupy.dumping.capture import TreeFacts, collect_tree, quiet_interpreter
 from criupy.errors import NoSuchTask
 from criupy.images.directory import ImageWriter, write_stats
-from criupy.images.pages import create_pages
+from criupy.images.pages import create_pages, remove_pages
 from criupy.images.pb.inventory_pb2 import stats_entry
+from criupy.linux import family
 from criupy.linux.features import KernelFeatures, probe
 from criupy.log import Log, Report
 from criupy.model import snapshot as snapshots
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.registry import FILE_KINDS
-from criupy.tracee.freezer import FrozenProcess, freeze
+from criupy.tracee.freezer import freeze_tree
+from criupy.tracee.frozen import FrozenTree
 
-_PAGES_ID = 1
 _FOR_EVER = 1e9
 
 
@@ -91,57 +92,89 @@ def _dump(
     log: Log,
     report: Report,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), _PAGES_ID, log.run_id)
+    images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), log.run_id)
     with ExitStack() as stack:
-        pages_fd = create_pages(writer, _PAGES_ID)
-        stack.callback(os.close, pages_fd)
-        images.table.look_ahead(options.tree)
+        members = family.walk(options.tree)
+        for member in members:
+            images.table.look_ahead(member.pid)
+        pages = PagesFiles(writer, len(members))
+        stack.callback(pages.close)
         watch.start("freezing")
         watch.start("frozen")
-        process = stack.enter_context(freeze(options.tree, timeout=options.timeout or _FOR_EVER))
+        tree = stack.enter_context(freeze_tree(options.tree, timeout=options.timeout or _FOR_EVER))
         watch.stop("freezing")
-        log.info(f"Froze task {process.pid} with {len(process.threads)} threads")
-        firstlook.look_again(process.pid)
-        facts = collect(process, images.table, features)
+        threads = sum(len(process.threads) for process in tree.processes)
+        log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
+        firstlook.look_again([process.pid for process in tree.processes])
+        facts = collect_tree(tree, images.table, features)
         watch.start("memory")
-        memory.copy_pages(facts.memory, pages_fd, report.progress)
+        for process in facts.processes:
+            memory.copy_pages(process.memory, pages.open(process.pid), report.progress)
         watch.stop("memory")
         if options.leave_running:
             stack.close()
             watch.stop("frozen")
-        snapshot = encoding.encode(facts, images)
+        snapshot = encoding.encode(facts, images, pages.ids)
         snapshots.write(snapshot, writer)
         writer.commit(snapshot.inventory, sync=options.sync)
         if not options.leave_running:
             watch.stop("frozen")
-            _end(options, process)
+            _end(options, tree)
     _tell(options, facts, watch, log, report)
 
 
-def _end(options: DumpOptions, process: FrozenProcess) -> None:
+class PagesFiles:
+    """The pages files of a dump, one for each process; ``ahead`` of them are made at once."""
+
+    def __init__(self, writer: ImageWriter, ahead: int) -> None:
+        self._writer = writer
+        self._descriptors = [create_pages(writer, number) for number in range(1, ahead + 1)]
+        self.ids: dict[int, int] = {}
+        """By pid."""
+
+    def open(self, pid: int) -> int:
+        """The descriptor of a file for one more process."""
+        self.ids[pid] = len(self.ids) + 1
+        if self.ids[pid] > len(self._descriptors):
+            self._descriptors.append(create_pages(self._writer, self.ids[pid]))
+        return self._descriptors[self.ids[pid] - 1]
+
+    def close(self) -> None:
+        """Those that nobody needed go."""
+        for number in range(len(self.ids) + 1, len(self._descriptors) + 1):
+            remove_pages(self._writer, number)
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def _end(options: DumpOptions, tree: FrozenTree) -> None:
     if options.leave_stopped:
-        process.leave_stopped()
+        tree.leave_stopped()
     else:
-        process.kill()
+        tree.kill()
 
 
-def _tell(options: DumpOptions, facts: ProcessFacts, watch: Stopwatch, log: Log, report: Report) -> None:
-    pages = facts.memory.nr_pages
+def _tell(options: DumpOptions, facts: TreeFacts, watch: Stopwatch, log: Log, report: Report) -> None:
+    processes = facts.processes
+    pages = sum(process.memory.nr_pages for process in processes)
     stats = stats_entry()
     stats.dump.freezing_time = watch.freezing
     stats.dump.frozen_time = watch.frozen
     stats.dump.memdump_time = watch.memory
     stats.dump.memwrite_time = watch.memory
-    stats.dump.pages_scanned = facts.memory.pages_scanned
+    stats.dump.pages_scanned = sum(process.memory.pages_scanned for process in processes)
     stats.dump.pages_skipped_parent = 0
     stats.dump.pages_written = pages
     stats.dump.pages_lazy = 0
     write_stats(options.work_dir, "stats-dump", stats)
+    many = len(facts.members) > 1
+    what = f"{len(facts.members)} tasks from {options.tree} on" if many else f"task {options.tree}"
     fate = "runs on" if options.leave_running else "is stopped" if options.leave_stopped else "has ended"
     size = f"{pages * 4 / 1024:.1f} MiB of memory"
-    threads = f"{len(facts.threads)} thread{'s' * (len(facts.threads) != 1)}"
-    report.line(f"Dumped task {facts.pid}: {threads}, {size}; frozen for {watch.frozen / 1000:.1f} ms.")
-    report.line(f"The images are in {options.images_dir}; the task {fate}.")
+    count = sum(len(process.threads) for process in processes)
+    threads = f"{count} thread{'s' * (count != 1)}"
+    report.line(f"Dumped {what}: {threads}, {size}; frozen for {watch.frozen / 1000:.1f} ms.")
+    report.line(f"The images are in {options.images_dir}; the {'tree' if many else 'task'} {fate}.")
     log.info(f"frozen for {watch.frozen} us, {pages} pages written")
     if options.display_stats:
         for line in _statistics(stats):

@@ -7,16 +7,19 @@ so a task that shares a namespace with it has its number (images: ``ids-PID.img`
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from criupy.dumping.capture import ProcessFacts, ThreadFacts
+from criupy.dumping.capture import Place, ProcessFacts, ThreadFacts, TreeFacts, ZombieFacts
 from criupy.images.pb import core_pb2, inventory_pb2, memory_pb2
 from criupy.linux import namespaces
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.resources import memory
 from criupy.resources.files import fs
-from criupy.resources.filetable import FileTable
+from criupy.resources.filetable import FIRST_FILES_ID, FileTable
 from criupy.resources.kind import DumpSink
+from criupy.resources.namespaces import timens
+from criupy.resources.task import taskstate
 from criupy.resources.task.prctls import ProcessPrctls
 
 OWN_OBJECTS = 1
@@ -32,9 +35,14 @@ class ObjectIds:
         self._namespaces: dict[tuple[str, int], int] = {}
         self.root = self.message(namespaces.identify(os.getpid()), OWN_OBJECTS)
 
-    def message(self, inodes: dict[str, int], objects: int) -> core_pb2.task_kobj_ids_entry:
-        """``inodes`` by kind of namespace; ``objects``: number of the task's own vm, files, fs and sighand."""
-        ids = core_pb2.task_kobj_ids_entry(vm_id=objects, files_id=objects, fs_id=objects, sighand_id=objects)
+    def message(
+        self, inodes: dict[str, int], objects: int, files: int | None = None
+    ) -> core_pb2.task_kobj_ids_entry:
+        """``inodes`` by kind of namespace; ``objects``: number of the task's own vm, fs and sighand, and of its
+        descriptor table if ``files`` is not that."""
+        ids = core_pb2.task_kobj_ids_entry(
+            vm_id=objects, files_id=files or objects, fs_id=objects, sighand_id=objects
+        )
         for kind, inode in inodes.items():
             number = self._namespaces.setdefault((kind, inode), len(self._namespaces) + 1)
             setattr(ids, f"{kind}_ns_id", number)
@@ -65,41 +73,65 @@ def _security_module() -> inventory_pb2.lsmtype:
 
 
 class Images(NamedTuple):
-    """What an encoding draws numbers from; ``pages_id`` names the pages file, which is written already."""
+    """What an encoding draws numbers from."""
 
     table: FileTable
     ids: ObjectIds
-    pages_id: int
     run_id: str
 
 
-def encode(facts: ProcessFacts, images: Images) -> Snapshot:
-    """The snapshot of one process.
+def encode(tree: TreeFacts, images: Images, pages_ids: Mapping[int, int]) -> Snapshot:
+    """The snapshot of a tree; ``pages_ids``: the pages files, which are written already, by pid.
 
     Raises `NotDumpable` when the name of an open file leads elsewhere by now.
     """
     files = images.table.encode()
     sink = DumpSink(images.table)
-    cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
-    tree = core_pb2.pstree_entry(pid=facts.pid, ppid=0, pgid=facts.pgid, sid=facts.sid, threads=list(cores))
-    task = TaskImages(
-        pid=facts.pid,
-        pstree=tree,
-        core=cores[facts.pid],
-        ids=images.ids.message(facts.namespaces, files.files_ids[facts.pid]),
-        mm=_mm(facts),
-        fs=fs.encode(facts.fs),
-        threads=cores,
-        pagemap=memory.pagemap(facts.memory, images.pages_id),
-    )
+    tasks = []
+    for objects, member in enumerate(tree.members, FIRST_FILES_ID):
+        if isinstance(member, ZombieFacts):
+            tasks.append(_zombie(member))
+        else:
+            ids = images.ids.message(member.namespaces, objects, files.files_ids[member.pid])
+            tasks.append(_task(member, ids, pages_ids[member.pid], sink))
     return Snapshot(
         inventory=inventory(images.ids.root, images.run_id),
-        tasks=(task,),
+        tasks=tuple(tasks),
         files=files.files,
         fdinfo=files.fdinfo,
         seccomp=_seccomp(sink),
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
+        timens=timens.encode(tree.clocks),
+    )
+
+
+def _pstree(place: Place, threads: Iterable[int]) -> core_pb2.pstree_entry:
+    return core_pb2.pstree_entry(
+        pid=place.pid, ppid=place.ppid, pgid=place.pgid, sid=place.sid, threads=threads
+    )
+
+
+def _zombie(facts: ZombieFacts) -> TaskImages:
+    pid = facts.place.pid
+    core = core_pb2.core_entry()
+    taskstate.zombie(core, facts.stat)
+    return TaskImages(pid, _pstree(facts.place, [pid]), core, threads={pid: core})
+
+
+def _task(
+    facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pages_id: int, sink: DumpSink
+) -> TaskImages:
+    cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
+    return TaskImages(
+        pid=facts.pid,
+        pstree=_pstree(facts.place, cores),
+        core=cores[facts.pid],
+        ids=ids,
+        mm=_mm(facts),
+        fs=fs.encode(facts.fs),
+        threads=cores,
+        pagemap=memory.pagemap(facts.memory, pages_id),
     )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from criupy.errors import NoSuchTask, NotDumpable, Obstacle, PrivilegeError
-from criupy.linux import namespaces, processes
+from criupy.linux import family, namespaces, processes, syscalls
 from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
+from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
@@ -20,51 +24,124 @@ _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
 def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
     """Warnings about what will come back only in part.
 
-    Raises `NoSuchTask`, `PrivilegeError`, or `NotDumpable` with every obstacle that was found.
+    Raises `NoSuchTask`, `PrivilegeError`, or `NotDumpable` with every obstacle that was found in the tree.
     """
-    pid = options.tree
+    root = options.tree
     if not features.has_capability(CAP_SYS_PTRACE) or not features.has_capability(CAP_SYS_ADMIN):
         message = "CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed to dump a task"
         raise PrivilegeError(message, hint="run criupy as root")
-    try:
-        obstacles = [*_obstacles(options, features)]
-    except (FileNotFoundError, ProcessLookupError) as error:
-        raise NoSuchTask(f"there is no task {pid}", hint="ps -e lists the tasks that are there") from error
-    except PermissionError as error:
-        hint = "it may have capabilities that criupy lacks, or belong to another user namespace"
-        raise PrivilegeError(f"task {pid} may not be looked into: {error.filename}", hint=hint) from error
+    with _refusals(root):
+        obstacles = [*_root(options)]
     if obstacles:
         raise NotDumpable(obstacles)
-    said = [line for kind in THREAD_KINDS for line in kind.warnings(pid, features)]
-    return [*said, *FILE_KINDS.warnings(pid, features)]
+    with _refusals(root):
+        pids = [member.pid for member in family.walk(root) if not _is_dead(member.pid)]
+        obstacles = [*_tree(pids, features)]
+    if obstacles:
+        raise NotDumpable(obstacles)
+    said = [
+        line
+        for pid in pids
+        for kind in THREAD_KINDS
+        for line in _of_living(pid, kind.warnings(pid, features), root)
+    ]
+    with _refusals(root):
+        return [*said, *FILE_KINDS.warnings(pids, features)]
 
 
-def look_again(pid: int) -> None:
-    """What may have changed until the task was stopped and no kind looks at: `NotDumpable` for children."""
-    found = [*_family(pid, proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace"))]
-    if found:
-        raise NotDumpable(found)
+@contextmanager
+def _refusals(root: int) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise NoSuchTask(f"there is no task {root}", hint="ps -e lists the tasks that are there") from error
+    except PermissionError as error:
+        hint = "it may have capabilities that criupy lacks, or belong to another user namespace"
+        raise PrivilegeError(f"task {root} may not be looked into: {error.filename}", hint=hint) from error
 
 
-def _obstacles(options: DumpOptions, features: KernelFeatures) -> Iterator[Obstacle]:
-    pid = options.tree
-    stat = proc_task.stat(_read(pid, "stat"))
+T = TypeVar("T")
+
+
+def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
+    """What was found of a task; one below the root may end at any time, and is no obstacle then."""
+    try:
+        yield from found
+    except (FileNotFoundError, ProcessLookupError):
+        if pid == root:
+            raise
+
+
+def _root(options: DumpOptions) -> Iterator[Obstacle]:
+    """What stands in the way already of looking further."""
+    root = options.tree
+    stat = proc_task.stat(_read(root, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
-    blocking = list(_whole_task(pid, comm, stat))
-    yield from blocking
-    if blocking:
-        return
-    if stat.session != pid and not options.shell_job:
+    yield from _whole_task(root, comm, stat)
+    if stat.session != root and not options.shell_job:
         why = f"it is not a session leader (its session is {stat.session})"
         yield Obstacle(
-            pid, comm, "session", why, "start it with setsid, or dump and restore it with --shell-job"
+            root, comm, "session", why, "start it with setsid, or dump and restore it with --shell-job"
         )
-    yield from _family(pid, comm)
-    yield from _namespaces(pid, comm)
+
+
+def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
+    kin = family.kin(pids)
+    root = pids[0]
+    for pid in pids:
+        yield from _of_living(pid, _member(pid, root, kin, features), root)
+    if [*_shared(pids)]:
+        time.sleep(_MOMENT)  # who is about to execute a program shares for a moment only (vfork)
+        yield from _shared(pids)
+
+
+def look_again(pids: Sequence[int]) -> None:
+    """What may have changed until the tasks were stopped and no kind looks at.  `NotDumpable`."""
+    obstacles = [*_shared(pids)]
+    if obstacles:
+        raise NotDumpable(obstacles)
+
+
+def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
+    stat = proc_task.stat(_read(pid, "stat"))
+    comm = stat.comm.decode("utf-8", "backslashreplace")
+    if pid != root:
+        yield from _whole_task(pid, comm, stat)
+    yield from _namespaces(pid, comm, root)
     for kind in THREAD_KINDS:
         yield from kind.obstacles(pid, features)
     yield from memory.obstacles(pid, features)
-    yield from FILE_KINDS.obstacles(pid)
+    yield from FILE_KINDS.obstacles(pid, kin)
+
+
+_MOMENT = 0.05
+_SHARED = {
+    syscalls.KCMP_VM: "its address space",
+    syscalls.KCMP_FS: "working directory, root and umask",
+    syscalls.KCMP_SIGHAND: "its signal actions",
+}
+
+
+def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
+    """What processes share, by clone(2), that each must have for itself."""
+    for what, name in _SHARED.items():
+        known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                other, place = known.find(pid)
+                if other is None:
+                    known.insert(place, pid)
+                    continue
+                comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
+                why = f"it shares {name} with {processes.describe(other)}, which cannot be dumped yet"
+                yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return proc_task.stat(_read(pid, "stat")).state in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]:
@@ -83,24 +160,16 @@ def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]
         yield Obstacle(pid, comm, "task", why, "detach the debugger first")
 
 
-def _family(pid: int, comm: str) -> Iterator[Obstacle]:
-    children = [
-        child
-        for tid in os.listdir(f"/proc/{pid}/task")
-        for child in _read(pid, f"task/{tid}/children").split()
-    ]
-    if children:
-        names = ", ".join(child.decode() for child in children[:8])
-        why = f"it has {len(children)} (pid {names}), and trees of processes cannot be dumped yet"
-        yield Obstacle(pid, comm, "child processes", why, "dump it when they have ended")
-
-
-def _namespaces(pid: int, comm: str) -> Iterator[Obstacle]:
+def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
+    """A tree has clocks of its own after a restore, but only one pair of them."""
     own, theirs = namespaces.identify(os.getpid()), namespaces.identify(pid)
     for kind, inode in theirs.items():
-        if own.get(kind) != inode and kind != "cgroup":
+        if own.get(kind) != inode and kind not in ("cgroup", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
+    if theirs.get("time") != namespaces.identify(root).get("time"):
+        why = f"the task lives in another one than {root}, which cannot be dumped"
+        yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -243,6 +243,11 @@ class ImageWriter:
         self._written[name] = None
         return fd
 
+    def remove(self, name: str) -> None:
+        """Takes a file back that `create` made."""
+        self._unlink(name)
+        del self._written[name]
+
     def write_file(self, name: str, parts: Iterable[bytes]) -> None:
         """A whole file."""
         with open(self.create(name), "wb") as stream:

@@ -115,6 +115,11 @@ def create_pages(writer: ImageWriter, pages_id: int) -> int:
     return writer.create(BY_NAME["PAGES"].file_name(pages_id))
 
 
+def remove_pages(writer: ImageWriter, pages_id: int) -> None:
+    """Takes a pages file back."""
+    writer.remove(BY_NAME["PAGES"].file_name(pages_id))
+
+
 def reserve_pages(fd: int, size: int) -> None:
     """Sets ``size`` bytes of the disk aside for a pages file: writing them is quicker then, and cannot run short.
 

@@ -39,7 +39,7 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, *, mode: int = 0, resolv
 
 
 SYS_tee, SYS_kcmp, SYS_pidfd_getfd = 276, 312, 438
-KCMP_FILE, KCMP_FILES, KCMP_FS, KCMP_EPOLL_TFD = 0, 2, 3, 7
+KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_EPOLL_TFD = 0, 1, 2, 3, 4, 7
 
 
 def _result(answer: int) -> int:
@@ -66,7 +66,7 @@ def kcmp_file(pid1: int, pid2: int, fd1: int, fd2: int) -> int:
 
 
 def kcmp_table(tid1: int, tid2: int, what: int) -> int:
-    """kcmp(2) of something a thread has one of (KCMP_FILES, KCMP_FS): 0 when both threads share it."""
+    """kcmp(2) of something a thread has one of (KCMP_FILES, KCMP_FS...): 0: both share it, else 1 or 2, an order."""
     return _result(_libc.syscall(SYS_kcmp, tid1, tid2, what, 0, 0))
 
 
@@ -133,6 +133,17 @@ def has_timer_restore_ids() -> bool:
 def prctl(option: int, argument: int = 0) -> int:
     """prctl(2) with one argument, for this thread; OSError."""
     return _result(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0))
+
+
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+
+
+def set_subreaper(*, on: bool) -> bool:
+    """Whether orphans among our descendants come to us; returns what it was before."""
+    before = ctypes.c_int()
+    _result(_libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0))
+    prctl(_PR_SET_CHILD_SUBREAPER, int(on))
+    return bool(before.value)
 
 
 class LockedMemory:

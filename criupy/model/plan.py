@@ -8,16 +8,29 @@ printed and compared without privileges.
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from criupy.errors import ImageError
 
+NURSERY = 0
+"""Stands for a tid: the process that makes the root of the tree and holds what tasks share until they have it."""
+
 
 class Stage(enum.IntEnum):
-    """The phases of a restore, in order; every task finishes one before any task starts the next."""
+    """The phases of a restore, in order; a task finishes one before it starts the next.
 
+    Those up to `HOLD` are over for everyone before anyone goes on, and so are the ones up to `CONTENT` and `ZOMBIES`.
+    """
+
+    NURSERY = 1
+    """Namespaces that the tree will live in."""
+    TREE = 2
+    """Processes are born, in the order of the steps, with their sessions and groups."""
+    HOLD = 5
+    """Files that several tasks share are opened, in the nursery."""
     FILES = 10
     """Descriptors, at their final numbers; files are opened seen from the root of the mount namespace."""
     MAPPINGS = 20
@@ -26,6 +39,8 @@ class Stage(enum.IntEnum):
     """All threads exist (made by the engine, not by steps)."""
     CONTENT = 40
     """Page contents.  Steps of this stage are independent of each other and may run side by side."""
+    ZOMBIES = 45
+    """Those who are dead in the images die, and their parents forget that they were told."""
     PROTECTION = 50
     """Final protections, advice, locks, guard regions."""
     LAYOUT = 60
@@ -104,6 +119,26 @@ class Field(NamedTuple):
 Arg = int | Ref | Data | Out | Field
 
 
+SIGCHLD = 17
+CLONE_FILES, CLONE_PARENT = 0x400, 0x8000
+_CLONE_FLAGS = {CLONE_FILES: "CLONE_FILES", CLONE_PARENT: "CLONE_PARENT"}
+
+
+def clone_args(flags: int, tid: int | None, signal: int = 0) -> tuple[Data, int]:
+    """The arguments of clone3(2): ``tid`` is what the new task shall have, ``signal`` what its end is told by.
+
+    Source: Linux include/uapi/linux/sched.h, ``struct clone_args``.
+    """
+    head = struct.pack("<8Q", flags, 0, 0, 0, signal, 0, 0, 0)
+    names = "|".join(name for bit, name in _CLONE_FLAGS.items() if flags & bit)
+    words = [names] if names else []
+    if tid is None:
+        return Data((head + bytes(24),), f"{{{', '.join(words)}}}"), 88
+    words.append(f"set_tid={tid}")
+    wanted = Data((struct.pack("<i", tid),), f"[{tid}]")
+    return Data((head, wanted, struct.pack("<2Q", 1, 0)), f"{{{', '.join(words)}}}"), 88
+
+
 class Step(NamedTuple):
     """One system call in the task ``tid``.
 
@@ -158,19 +193,29 @@ class ThreadState(NamedTuple):
 
 
 class TaskPlan(NamedTuple):
-    """One process to create: its ids, its threads (leader first) and the states they start to run with."""
+    """One living process: its threads (leader first) and the states they start to run with."""
 
     pid: int
-    ppid: int
-    pgid: int
-    sid: int
     threads: tuple[ThreadState, ...]
-    stub_base: int
-    """A page-aligned address range of `STUB_SPACE` bytes that no area of the image touches."""
     stopped: bool = False
     """Whether the task was in a job-control stop."""
+    descriptors: int = 0
+    """Its descriptor table: the same number means that tasks share one."""
+
+
+class StubPlan(NamedTuple):
+    """What all tasks have in common while they are being built."""
+
+    base: int
+    """A page-aligned address range of `STUB_SPACE` bytes that no area of the images touches."""
     meeting_signal: int = 23
-    """A signal that nothing in the image has pending or about to come: stub threads meet the tracer with it."""
+    """A signal that nothing in the images has pending or about to come: stub threads meet the tracer with it."""
+    nursery_fd: int = 0
+    """The number of a descriptor that every task has for the nursery, above all of its own."""
+    pages: tuple[int, ...] = ()
+    """The pages files by id; the nursery has them open at their places in here."""
+    helpers: tuple[int, ...] = ()
+    """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
 
 
 STUB_SPACE = 1 << 30
@@ -183,6 +228,7 @@ class RestorePlan:
 
     tasks: tuple[TaskPlan, ...]
     steps: tuple[Step, ...]
+    stub: StubPlan
     warnings: tuple[str, ...] = field(default=())
 
     def stages(self) -> Iterator[tuple[Stage, list[Step]]]:
@@ -197,17 +243,17 @@ class RestorePlan:
             yield current[0].stage, current
 
     def __str__(self) -> str:
-        lines = [
-            f"{'tree':<12}{task.pid:>7}  clone3(set_tid={task.pid}), {len(task.threads)} threads"
+        lines = [f"{step.stage.name.lower():<12}{_who(step.tid):>7}  {step}" for step in self.steps]
+        lines += [
+            f"{'resume':<12}{thread.tid:>7}  registers, {len(thread.xstate)} bytes of xstate, mask"
             for task in self.tasks
+            for thread in task.threads
         ]
-        lines += [f"{step.stage.name.lower():<12}{step.tid:>7}  {step}" for step in self.steps]
-        for task in self.tasks:
-            for thread in task.threads:
-                lines.append(
-                    f"{'resume':<12}{thread.tid:>7}  registers, {len(thread.xstate)} bytes of xstate, mask"
-                )
         return "\n".join(lines)
+
+
+def _who(tid: int) -> str:
+    return str(tid) if tid else "nursery"
 
 
 def order(steps: Iterable[Step], given: frozenset[Ref] = frozenset()) -> tuple[Step, ...]:

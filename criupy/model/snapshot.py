@@ -26,6 +26,7 @@ from criupy.images.pb.files_pb2 import (
 )
 from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.images.pb.memory_pb2 import mm_entry
+from criupy.images.pb.namespaces_pb2 import timens_entry
 
 TASK_ALIVE = 1
 TASK_DEAD = 2
@@ -83,6 +84,7 @@ class Snapshot:
 
     ``tasks`` are in the order of the process tree, parents first.  ``files`` is by file id, ``fdinfo`` by
     files_id, pipe content by pipe_id, ``memfds`` by inode_id, ``shmem`` by shmid, ``ghosts`` by remap_id.
+    ``timens``: what the clocks showed, if that is known.
     ``others`` are further images by file name.
     """
 
@@ -97,6 +99,7 @@ class Snapshot:
     ghosts: Mapping[int, Sequence[Record]] = field(default_factory=dict)
     memfds: Mapping[int, memfd_inode_entry] = field(default_factory=dict)
     shmem: Mapping[int, Pagemap] = field(default_factory=dict)
+    timens: timens_entry | None = None
     others: Mapping[str, Sequence[Record]] = field(default_factory=dict)
 
     @property
@@ -144,6 +147,7 @@ def load(directory: ImageDirectory) -> Snapshot:
         ghosts=_ghosts(directory, remaps),
         memfds=memfds,
         shmem=_shmem(directory, tasks, memfds),
+        timens=directory.first("TIMENS", 0),
         others=_others(directory),
     )
     integrity.check(snapshot)
@@ -251,19 +255,26 @@ def write(snapshot: Snapshot, writer: ImageWriter) -> None:
     for table, entries in {**empty, **snapshot.fdinfo}.items():
         writer.write("FDINFO", entries, table)
     writer.write("SECCOMP", [snapshot.seccomp])
+    _write_optional(snapshot, writer)
+    for ghost, records in snapshot.ghosts.items():
+        writer.write("GHOST_FILE", records, ghost)
+    for shmid, pagemap in snapshot.shmem.items():
+        writer.write("SHMEM_PAGEMAP", pagemap_messages(pagemap), shmid)
+    for name, records in snapshot.others.items():
+        writer.write_named(name, records)
+
+
+def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
+    """What has no file if there is nothing in it."""
     for kind, pipes in (("PIPES_DATA", snapshot.pipes_data), ("FIFO_DATA", snapshot.fifo_data)):
         if pipes:
             writer.write(kind, (Record(pipe.entry, pipe.content) for pipe in pipes.values()))
     if snapshot.remaps:
         writer.write("REMAP_FPATH", snapshot.remaps)
-    for ghost, records in snapshot.ghosts.items():
-        writer.write("GHOST_FILE", records, ghost)
     if snapshot.memfds:
         writer.write("MEMFD_INODE", snapshot.memfds.values())
-    for shmid, pagemap in snapshot.shmem.items():
-        writer.write("SHMEM_PAGEMAP", pagemap_messages(pagemap), shmid)
-    for name, records in snapshot.others.items():
-        writer.write_named(name, records)
+    if snapshot.timens is not None:
+        writer.write("TIMENS", [snapshot.timens], 0)
 
 
 def _write_task(task: TaskImages, writer: ImageWriter) -> None:

@@ -1,19 +1,19 @@
 """How a descriptor table comes back: which call opens which file, and what number the kernel will answer.
 
-A restored task starts without descriptors (those of the engine are far above), and opening always gives the lowest
-free number.  So the planner knows every number beforehand, and the plan reads like strace; `Step.expect` holds the
-kernel to it.  Descriptors are made in ascending order: what is opened lands in its place, or in a gap below, from
-where it is moved.
+A restored task starts without descriptors (that of the nursery is far above), and opening always gives the lowest free
+number.  So the planner knows every number beforehand, and the plan reads like strace; `Step.expect` holds the kernel
+to it.  Descriptors are made in ascending order: what is opened lands in its place, or in a gap below, from where it is
+moved.  What several tables share is opened by the nursery, of which the tasks get it (pidfd_getfd).
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2, files_pb2
@@ -67,10 +67,11 @@ class TablePlan:
     """
 
     subject: PlanSubject
+    stage: Stage = Stage.FILES
     at: dict[int, int] = field(default_factory=dict)
     numbers: Numbers = field(default_factory=Numbers)
-    pipes: dict[tuple[int, int], list[fdtable_pb2.file_entry]] = field(default_factory=dict)
-    """The ends of pipes and FIFOs in this table, by (type, pipe_id)."""
+    groups: dict[Hashable, list[fdtable_pb2.file_entry]] = field(default_factory=dict)
+    """What has to be opened together, by `FileKind.together`."""
     _moving: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -85,9 +86,9 @@ class TablePlan:
         self.subject.warn(text)
 
     def step(
-        self, call: str, *args: Arg, stage: Stage = Stage.FILES, expect: int | None = None, about: str = ""
+        self, call: str, *args: Arg, stage: Stage | None = None, expect: int | None = None, about: str = ""
     ) -> Step:
-        return Step(self.subject.tid, stage, call, args, expect=expect, about=about)
+        return Step(self.subject.tid, stage or self.stage, call, args, expect=expect, about=about)
 
     def opens(self, file_id: int, call: str, *args: Arg, about: str = "") -> Step:
         """A call that opens the file, at a number that is known from now on."""
@@ -125,7 +126,58 @@ class TablePlan:
             yield self.close(source)
 
 
-def plan_table(kinds: Mapping[int, FileKind], subject: PlanSubject) -> Iterator[Step]:
+class Shared(NamedTuple):
+    """The files that several descriptor tables have, or whose parts they have: numbers in the nursery by file id."""
+
+    at: dict[int, int]
+    made_by: dict[int, int]
+    """The files_id of the first table that has it, by file id."""
+
+
+def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject, first: int) -> tuple[list[Step], Shared]:
+    """Opens in the nursery, from the number ``first`` on, what no table has for itself alone.
+
+    Raises `ImageError` for a kind that cannot be restored yet.
+    """
+    snapshot = subject.snapshot
+    tables: dict[Hashable, set[int]] = {}
+    members: dict[Hashable, dict[int, fdtable_pb2.file_entry]] = {}
+    made_by: dict[int, int] = {}
+    for files_id, infos in _tables(snapshot):
+        for info in infos:
+            entry = _entry(snapshot, kinds, info)
+            group = kinds[entry.type].together(entry)
+            tables.setdefault(group, set()).add(files_id)
+            members.setdefault(group, {})[entry.id] = entry
+            made_by.setdefault(entry.id, files_id)
+    table = TablePlan(subject, Stage.HOLD)
+    for number in range(first):
+        table.numbers.occupy(number)
+    steps: list[Step] = []
+    for group, holders in tables.items():
+        if len(holders) > 1:
+            entries = list(members[group].values())
+            table.groups[group] = entries
+            for entry in entries:
+                if entry.id not in table.at:
+                    steps += kinds[entry.type].plan(entry, table)
+            for entry in entries:
+                steps += _owner(entry, table)
+    return steps, Shared(table.at, made_by)
+
+
+def _tables(snapshot: Snapshot) -> Iterator[tuple[int, Sequence[fdtable_pb2.fdinfo_entry]]]:
+    """By files_id, in the order of the tasks."""
+    seen: set[int] = set()
+    for task in snapshot.tasks:
+        if task.ids is not None and task.ids.files_id not in seen:
+            seen.add(task.ids.files_id)
+            yield task.ids.files_id, sorted(snapshot.fds(task), key=lambda info: info.fd)
+
+
+def plan_table(
+    kinds: Mapping[int, FileKind], subject: PlanSubject, shared: Shared, nursery_fd: int
+) -> Iterator[Step]:
     """Every descriptor of a task at its number.  ``kinds`` is by type.
 
     Raises `ImageError` for a kind that cannot be restored yet.
@@ -134,18 +186,22 @@ def plan_table(kinds: Mapping[int, FileKind], subject: PlanSubject) -> Iterator[
     infos = sorted(subject.snapshot.fds(subject.task), key=lambda info: info.fd)
     entries = {info.id: _entry(subject.snapshot, kinds, info) for info in infos}
     for entry in entries.values():
-        if entry.type in (fdtable_pb2.PIPE, fdtable_pb2.FIFO):
-            pipe_id = entry.pipe.pipe_id if entry.type == fdtable_pb2.PIPE else entry.fifo.pipe_id
-            table.pipes.setdefault((entry.type, pipe_id), []).append(entry)
+        table.groups.setdefault(kinds[entry.type].together(entry), []).append(entry)
     for info, following in zip_longest(infos, infos[1:]):
         if following is not None and following.fd == info.fd:
             raise ImageError("fdinfo", f"descriptor {info.fd} of task {subject.task.pid} is there twice")
-        if info.id not in table.at:
+        if info.id in shared.at:
+            if info.id not in table.at:
+                yield table.opens(info.id, "pidfd_getfd", nursery_fd, shared.at[info.id], 0)
+        elif info.id not in table.at:
             yield from kinds[info.type].plan(entries[info.id], table)
         yield from table.place(info.id, info.fd, cloexec=bool(info.flags & FD_CLOEXEC))
+    assert subject.task.ids is not None
     for entry in entries.values():
-        yield from _owner(entry, table)
-        yield from kinds[entry.type].complete(entry, table)
+        if entry.id not in shared.at:
+            yield from _owner(entry, table)
+        if shared.made_by[entry.id] == subject.task.ids.files_id:
+            yield from kinds[entry.type].complete(entry, table)
 
 
 def _entry(
@@ -181,7 +237,7 @@ def _owner(entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         else:
             # a thread other than the leader is not there before
             late = fown.pid_type == _OWNER_TID and fown.pid != table.subject.task.pid
-            stage = Stage.ATTRIBUTES if late else Stage.FILES
+            stage = Stage.ATTRIBUTES if late else table.stage
             owner = data(
                 struct.pack("ii", fown.pid_type, fown.pid), text=f"{{type {fown.pid_type}, pid {fown.pid}}}"
             )

@@ -8,118 +8,59 @@ File ids are one sequence for everything that is opened, be it a descriptor, a m
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import resource
 import stat
-import struct
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from criupy.errors import ImageError, NotDumpable, Obstacle
-from criupy.images.pb import core_pb2, fdtable_pb2
+from criupy.images.pb import fdtable_pb2
 from criupy.linux import elf, syscalls
+from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
+from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
     from criupy.resources.fileplan import TablePlan
     from criupy.resources.kind import FileKind
-    from criupy.tracee.batch import SyscallBatch
-    from criupy.tracee.freezer import FrozenProcess
+    from criupy.tracee.frozen import FrozenProcess
 
 FIRST_FILES_ID = 2
 """``files_id`` of the first task; the dumping process itself has 1."""
 _DELETED = b" (deleted)"
-_UNREACHABLE = b"(unreachable)"
-_OTHER_DESCRIPTORS = 128
-"""What criupy itself may need besides."""
-_NO_OWNER = bytes(8)
-_F_GETSIG, _F_GETOWN_EX, _F_GETOWNER_UIDS = 11, 16, 17
+T = TypeVar("T")
 
 
-class Owner(NamedTuple):
-    """Who gets SIGIO, or the signal ``signum`` if that is not 0.
+class Distinct(Generic[T]):
+    """Kernel objects told apart by kcmp(2), which orders them: one is found among n by log n comparisons.
 
-    ``pid_type`` is F_OWNER_TID 0, PID 1 or PGRP 2; ``pid`` 0 means nobody.  The signal is sent as ``uid`` and ``euid``.
+    ``compare`` answers 0 for the same, 1 for less.
     """
 
-    uid: int
-    euid: int
-    signum: int
-    pid_type: int
-    pid: int
+    def __init__(self, compare: Callable[[T, T], int]) -> None:
+        self._compare = compare
+        self._known: list[T] = []
 
-    def message(self) -> core_pb2.fown_entry:
-        return core_pb2.fown_entry(**self._asdict())
+    def find(self, one: T) -> tuple[T | None, int]:
+        """The known one that is the same object, or None and where a new one belongs."""
+        low, high = 0, len(self._known)
+        while low < high:
+            middle = (low + high) // 2
+            match self._compare(one, self._known[middle]):
+                case 0:
+                    return self._known[middle], middle
+                case 1:
+                    high = middle
+                case _:
+                    low = middle + 1
+        return None, low
 
-
-NOBODY = Owner(0, 0, 0, 0, 0)
-
-
-class OpenFile(NamedTuple):
-    """One descriptor of a task.
-
-    ``link`` is where ``/proc/PID/fd/N`` leads; ``stat`` is None for what has no path (pipes, sockets, anonymous
-    inodes).  ``own`` is a duplicate of the descriptor, open only while the file is being collected.
-    """
-
-    pid: int
-    fd: int
-    link: bytes
-    info: fdinfo.FdInfo
-    stat: os.stat_result | None
-    owner: Owner
-    own: int
-
-    @property
-    def flags(self) -> int:
-        """Flags of the open file description, as images have them."""
-        return self.info.flags & ~os.O_CLOEXEC
-
-    @property
-    def cloexec(self) -> bool:
-        return bool(self.info.flags & os.O_CLOEXEC)
-
-    @property
-    def readable(self) -> bool:
-        return self.flags & os.O_ACCMODE != os.O_WRONLY
-
-    def sorts(self) -> tuple[str, ...]:
-        """What it is, the narrowest word first: keys for the registry of kinds."""
-        if self.info.flags & os.O_PATH:
-            return ("O_PATH",)
-        if self.stat is None:
-            return (_nameless(self.link),)
-        if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
-            return ("memfd",)
-        word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
-        if word not in ("character device", "block device"):
-            return (word,)
-        major, minor = os.major(self.stat.st_rdev), os.minor(self.stat.st_rdev)
-        return f"{word} {major}:{minor}", f"{word} {major}", word
-
-
-_SORTS = {
-    stat.S_IFREG: "regular file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFCHR: "character device",
-    stat.S_IFBLK: "block device",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFLNK: "symbolic link",
-    stat.S_IFSOCK: "socket file",
-}
-
-
-def _nameless(link: bytes) -> str:
-    """``pipe`` of ``pipe:[4711]``, and all of ``anon_inode:[eventfd]``."""
-    kind, _, number = link.partition(b":")
-    return (kind if number[1:-1].isdigit() else link).decode("utf-8", "backslashreplace")
+    def insert(self, place: int, one: T) -> None:
+        self._known.insert(place, one)
 
 
 class Collected(NamedTuple):
@@ -145,6 +86,20 @@ class FileImages:
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
 
 
+class _Probe(NamedTuple):
+    """A file that is looked for among those that were collected."""
+
+    file: OpenFile
+
+
+def _compare_files(one: Collected | _Probe, other: Collected | _Probe) -> int:
+    return syscalls.kcmp_file(one.file.pid, other.file.pid, one.file.fd, other.file.fd)
+
+
+def _compare_tables(pid: int, other: int) -> int:
+    return syscalls.kcmp_table(pid, other, syscalls.KCMP_FILES)
+
+
 class FileTable:
     """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`."""
 
@@ -152,12 +107,14 @@ class FileTable:
         self._kinds = kinds
         self._last = 0
         self._collected: list[Collected] = []
-        self._shared: dict[Hashable, list[Collected]] = {}
+        self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
+        self._tables: Distinct[int] = Distinct(_compare_tables)
+        self._table_of: dict[int, int] = {}
         self._descriptors: dict[int, list[tuple[OpenFile, Collected]]] = {}
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
-        self._ahead: dict[int, _Ahead] = {}
+        self._ahead: dict[int, Ahead] = {}
 
     def new_id(self) -> int:
         self._last += 1
@@ -172,13 +129,18 @@ class FileTable:
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            self._ahead[pid] = _Ahead(pid)
+            self._ahead[pid] = Ahead(pid)
 
-    def descriptors(self, process: FrozenProcess, ask: SyscallBatch | None = None) -> Callable[[Any], None]:
-        """Collects all descriptors of a frozen task; nothing has to be asked inside it.
+    def descriptors(self, process: FrozenProcess) -> None:
+        """Collects all descriptors of a frozen task; those of a table that it shares are collected once.
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
+        known, place = self._tables.find(process.pid)
+        self._table_of[process.pid] = process.pid if known is None else known
+        if known is not None:
+            return
+        self._tables.insert(place, process.pid)
         found = self._descriptors.setdefault(process.pid, [])
         obstacles: list[Obstacle] = []
         ahead = self._ahead.pop(process.pid, None)
@@ -191,7 +153,6 @@ class FileTable:
                 found.append((file, self._description(kind, file)))
         if obstacles:
             raise NotDumpable(obstacles)
-        return lambda _results: None
 
     def mapped(self, pid: int, start: int, end: int) -> int:
         """File id of the file that is mapped at [start, end) of a frozen task."""
@@ -213,9 +174,10 @@ class FileTable:
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
         images.files = dict(sorted(images.files.items()))
-        for number, (pid, found_files) in enumerate(self._descriptors.items(), FIRST_FILES_ID):
-            images.files_ids[pid] = number
-            images.fdinfo[number] = [
+        numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
+        images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
+        for pid, found_files in self._descriptors.items():
+            images.fdinfo[numbers[pid]] = [
                 fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
                 for file, one in found_files
             ]
@@ -236,22 +198,15 @@ class FileTable:
     def _description(self, kind: FileKind, file: OpenFile) -> Collected:
         """The open file description behind a descriptor: one that is known already, or a new one.
 
-        Only files that look the same are compared, and those by binary search in the order that kcmp gives.
+        Only files that look the same are compared.
         """
-        known = self._shared.setdefault((kind.name, file.link, file.flags, *kind.identity(file)), [])
-        low, high = 0, len(known)
-        while low < high:
-            middle = (low + high) // 2
-            other = known[middle].file
-            match syscalls.kcmp_file(file.pid, other.pid, file.fd, other.fd):
-                case 0:
-                    return known[middle]
-                case 1:
-                    high = middle
-                case _:
-                    low = middle + 1
+        alike = (kind.name, file.link, file.flags, *kind.identity(file))
+        shared = self._shared.setdefault(alike, Distinct(_compare_files))
+        known, place = shared.find(_Probe(file))
+        if isinstance(known, Collected):
+            return known
         one = Collected(self.new_id(), kind, file, kind.collect(file, self))
-        known.insert(low, one)
+        shared.insert(place, one)
         self._collected.append(one)
         return one
 
@@ -265,120 +220,6 @@ class FileTable:
         file_id = self._path_ids[key] = self.new_id()
         self._paths[file_id] = (name, found, pid, what)
         return file_id
-
-
-class _Ahead:
-    """fdinfo files that are open already, and what they and the links said.
-
-    A fdinfo file shows what its number means when it is read, so it may be opened long before.  When it still says the
-    same, the link still leads to the same file; its name is looked at in the end anyway.  Only of an anonymous inode
-    without lines of its own there is no saying.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.handles: dict[int, int] = {}
-        self.said: dict[int, tuple[bytes, fdinfo.FdInfo, bytes]] = {}
-        weakref.finalize(self, _close_all, self.handles)
-        with _directory(f"/proc/{pid}/fd") as links, _directory(f"/proc/{pid}/fdinfo") as infos:
-            numbers = [int(name) for name in os.listdir(links)]
-            for fd in numbers[: _spare_descriptors(len(numbers))]:
-                with suppress(FileNotFoundError):
-                    self._open(fd, links, infos)
-
-    def _open(self, fd: int, links: int, infos: int) -> None:
-        name = b"%d" % fd
-        self.handles[fd] = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=infos)
-        text = _text(self.handles[fd])
-        info, link = fdinfo.parse(text), os.readlink(name, dir_fd=links)
-        if info.ino and (info.rest or not link.startswith(b"anon_inode:")):
-            self.said[fd] = (text, info, link)
-
-
-def _close_all(handles: dict[int, int]) -> None:
-    for handle in handles.values():
-        os.close(handle)
-
-
-def _spare_descriptors(wanted: int) -> int:
-    """How many of ``wanted`` descriptors this process can have open; its soft limit is raised for them."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _OTHER_DESCRIPTORS
-    if needed > soft:
-        soft = min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(wanted, soft - _OTHER_DESCRIPTORS)
-
-
-def open_files(pid: int, ahead: _Ahead | None = None) -> Iterator[OpenFile]:
-    """The descriptors of a task by number; one that is closed meanwhile is left out."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        with _directory(f"/proc/{pid}/fd") as links, _directory(f"/proc/{pid}/fdinfo") as infos:
-            for fd in sorted(map(int, os.listdir(links))):
-                try:
-                    own = syscalls.pidfd_getfd(pidfd, fd)
-                except OSError as error:
-                    if error.errno != errno.EBADF:
-                        raise
-                    continue
-                try:
-                    yield _open_file(pid, fd, own, links, infos, ahead)
-                except FileNotFoundError:
-                    continue
-                finally:
-                    os.close(own)
-    finally:
-        os.close(pidfd)
-
-
-@contextmanager
-def _directory(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _open_file(pid: int, fd: int, own: int, links: int, infos: int, ahead: _Ahead | None) -> OpenFile:
-    handle = None if ahead is None else ahead.handles.get(fd)
-    text = _read(b"%d" % fd, infos) if handle is None else _text(handle)
-    said = None if ahead is None else ahead.said.get(fd)
-    if said is not None and said[0] == text:
-        _, info, link = said
-    else:
-        info, link = fdinfo.parse(text), os.readlink(b"%d" % fd, dir_fd=links)
-    found = os.fstat(own) if link.startswith((b"/", _UNREACHABLE)) else None
-    owner = NOBODY if info.flags & os.O_PATH else _owner(own)
-    return OpenFile(pid, fd, link, info, found, owner, own)
-
-
-def _read(name: bytes, directory: int) -> bytes:
-    handle = os.open(name, os.O_RDONLY, dir_fd=directory)
-    try:
-        return _text(handle)
-    finally:
-        os.close(handle)
-
-
-def _text(handle: int) -> bytes:
-    text = os.pread(handle, 4096, 0)
-    while text and len(text) % 4096 == 0 and (more := os.pread(handle, 1 << 20, len(text))):
-        text += more
-    return text
-
-
-def _owner(own: int) -> Owner:
-    """Source: Linux fs/fcntl.c, ``f_getown_ex`` and ``f_getowner_uids``."""
-    signum = fcntl.fcntl(own, _F_GETSIG)
-    owner = fcntl.fcntl(own, _F_GETOWN_EX, _NO_OWNER)
-    if owner == _NO_OWNER:
-        return NOBODY._replace(signum=signum) if signum else NOBODY
-    pid_type, pid = struct.unpack("ii", owner)
-    if not pid:
-        return NOBODY._replace(signum=signum) if signum else NOBODY
-    uid, euid = struct.unpack("II", fcntl.fcntl(own, _F_GETOWNER_UIDS, bytes(8)))
-    return Owner(uid, euid, signum, pid_type, pid)
 
 
 def find_kind(kinds: Mapping[str, FileKind], file: OpenFile) -> FileKind:
@@ -414,7 +255,7 @@ def name_problem(name: bytes, found: os.stat_result) -> tuple[str, str] | None:
 
     ``found`` is the open file's own stat.
     """
-    if name.startswith(_UNREACHABLE):
+    if name.startswith(UNREACHABLE):
         return "it lies outside of what criupy can see", "run criupy in the mount namespace of the task"
     if not found.st_nlink:
         return (
@@ -446,11 +287,15 @@ def _overlaid(named: os.stat_result, found: os.stat_result) -> bool:
     return any(mount.device == device and mount.fstype == b"overlay" for mount in mounts)
 
 
-def obstacles(kinds: Mapping[str, FileKind], pid: int) -> Iterator[Obstacle]:
-    """Everything about the files of a running task that cannot be dumped."""
+def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obstacle]:
+    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
     comm = _comm(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
+        if not _is_owned_by(kin, file.owner):
+            why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
+            hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
+            yield Obstacle(pid, comm, _what(find_kind(kinds, file), file), why, hint)
     for name in ("exe", "cwd", "root"):
         problem = name_problem(os.readlink(f"/proc/{pid}/{name}".encode()), os.stat(f"/proc/{pid}/{name}"))
         if problem:
@@ -473,20 +318,20 @@ def _separate_threads(pid: int, comm: str) -> Iterator[Obstacle]:
                     )
 
 
+def _what(kind: FileKind, file: OpenFile) -> str:
+    shown = f" {file.link.removesuffix(_DELETED).decode('utf-8', 'backslashreplace')}" if file.stat else ""
+    return f"fd {file.fd} ({kind.name}{shown})"
+
+
 def _obstacles(kinds: Mapping[str, FileKind], file: OpenFile, comm: str) -> Iterator[Obstacle]:
     kind = find_kind(kinds, file)
-    shown = f" {file.link.removesuffix(_DELETED).decode('utf-8', 'backslashreplace')}" if file.stat else ""
-    what = f"fd {file.fd} ({kind.name}{shown})"
     found = [*kind.obstacles(file)]
     if kind.type != fdtable_pb2.UND:
         if file.stat and (problem := name_problem(file.link, file.stat)):
             found.append(problem)
         found += [_lock_problem(lock) for lock in fdinfo.locks(file.info.rest)]
-        if not _owned_within(file.pid, file.owner):
-            why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
-            found.append((why, "let the program take it back: fcntl(fd, F_SETOWN, 0)"))
     for why, hint in found:
-        yield Obstacle(file.pid, comm, what, why, hint)
+        yield Obstacle(file.pid, comm, _what(kind, file), why, hint)
 
 
 def _lock_problem(lock: bytes) -> tuple[str, str]:
@@ -498,12 +343,12 @@ def _lock_problem(lock: bytes) -> tuple[str, str]:
 _OWNERS = {0: "thread", 1: "process", 2: "process group"}
 
 
-def _owned_within(pid: int, owner: Owner) -> bool:
+def _is_owned_by(kin: Kin, owner: Owner) -> bool:
     if not owner.pid:
         return True
     if _OWNERS.get(owner.pid_type) == "process group":
-        return owner.pid == os.getpgid(pid)
-    return os.path.exists(f"/proc/{pid}/task/{owner.pid}")
+        return owner.pid in kin.groups
+    return owner.pid in kin.pids or any(os.path.exists(f"/proc/{pid}/task/{owner.pid}") for pid in kin.pids)
 
 
 def _comm(pid: int) -> str:
@@ -525,6 +370,9 @@ class Refused:
 
     def identity(self, file: OpenFile) -> tuple[Hashable, ...]:
         return (file.fd,)
+
+    def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
+        return entry.id
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from criupy.errors import Obstacle
     from criupy.images.pb import core_pb2, fdtable_pb2
     from criupy.linux.features import KernelFeatures
-    from criupy.model.plan import Step
+    from criupy.model.plan import Step, StubPlan
     from criupy.model.snapshot import Snapshot, TaskImages
     from criupy.resources.fileplan import TablePlan
-    from criupy.resources.filetable import Collected, FileImages, FileTable, OpenFile
+    from criupy.resources.filetable import Collected, FileImages, FileTable
+    from criupy.resources.openfile import OpenFile
     from criupy.tracee.batch import Results, SyscallBatch
-    from criupy.tracee.freezer import FrozenProcess
+    from criupy.tracee.frozen import FrozenProcess
     from criupy.tracee.ptrace import Tracee
 
 
@@ -107,6 +108,7 @@ class PlanSubject(NamedTuple):
     features: KernelFeatures
     warn: Callable[[str], None]
     """Say that something comes back only as near as this machine allows; the restore goes on."""
+    stub: StubPlan
 
     @property
     def is_leader(self) -> bool:
@@ -163,6 +165,10 @@ class FileKind(Protocol):
         """
         return (file.info.pos,)
 
+    def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
+        """The same for files that can only be opened together, as the ends of a pipe are."""
+        return entry.id
+
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         """(why, hint) for each reason not to dump this one; the task runs.  Deleted files and locks are seen to."""
         return iter(())
@@ -180,5 +186,5 @@ class FileKind(Protocol):
         ...
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
-        """What has to wait until every descriptor of the task is at its number."""
+        """What has to wait until every descriptor of the task is at its number; in one table of those that share it."""
         return iter(())

@@ -8,27 +8,28 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from criupy.errors import PidInUse, PrivilegeError, RestoreError
+from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.images.codec import BY_NAME
 from criupy.images.directory import ImageDirectory, write_stats
 from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import processes
 from criupy.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from criupy.linux.features import probe
 from criupy.log import Log, Report
-from criupy.model.plan import Ref, RestorePlan, Stage, Step, TaskPlan
-from criupy.model.snapshot import Snapshot, load
+from criupy.model.plan import RestorePlan, Stage
+from criupy.model.snapshot import load
 from criupy.options import RestoreOptions
 from criupy.planner import plan
-from criupy.resources.fileplan import SPARE_NUMBERS
+from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
-from criupy.restoring.runner import Answers, run_queues, run_stage
-from criupy.tracee.stub import StubThread, StubTree
+from criupy.restoring.builder import build
+from criupy.tracee.stub import StubTree
 
-_WORTH_A_SECOND_THREAD = 8 << 20
+_OWN_DESCRIPTORS = 64
 
 
 @dataclass
@@ -51,7 +52,8 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
     features = probe()
     with ImageDirectory(options.images_dir) as directory:
         snapshot = load(directory)
-        the_plan = plan(snapshot, features)
+        clocks = None if options.host_clocks else timens.initial()
+        the_plan = plan(snapshot, features, clocks)
         if options.plan:
             report.line(str(the_plan))
             return 0
@@ -61,14 +63,13 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
         if not (features.has_capability(CAP_SYS_ADMIN) or features.has_capability(CAP_CHECKPOINT_RESTORE)):
             message = "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE is needed to give a task its pid"
             raise PrivilegeError(message, hint="run criupy as root")
-        for task in the_plan.tasks:
-            _check_free(task)
+        _check_free(the_plan)
         for check in FILE_KINDS.checks(snapshot):
             check.run()
         with _outcome():
-            root = _create(the_plan, snapshot, directory, options, watch, log)
+            _create(the_plan, directory, options, watch, log, report)
     _tell(the_plan, options, watch, log, report)
-    return root
+    return the_plan.tasks[0].pid
 
 
 @contextmanager
@@ -80,9 +81,11 @@ def _outcome() -> Iterator[None]:
         raise
 
 
-def _check_free(task: TaskPlan) -> None:
+def _check_free(the_plan: RestorePlan) -> None:
     """Says by whom a pid or tid is in use before anything is created."""
-    for number in (thread.tid for thread in task.threads):
+    numbers = [thread.tid for task in the_plan.tasks for thread in task.threads]
+    born = (step.gives.key for step in the_plan.steps if step.call == "clone3" and step.gives and step.expect)
+    for number in dict.fromkeys([*born, *numbers]):
         if os.path.exists(f"/proc/{number}"):
             message = f"pid {number} is in use by {processes.describe(number)}"
             hint = (
@@ -93,72 +96,45 @@ def _check_free(task: TaskPlan) -> None:
 
 def _create(
     the_plan: RestorePlan,
-    snapshot: Snapshot,
     directory: ImageDirectory,
     options: RestoreOptions,
     watch: Stopwatch,
     log: Log,
-) -> int:
-    """Make the tree, bring it to where every task is ready, and let it go; returns the pid of its root."""
-    (task,) = the_plan.tasks
+    report: Report,
+) -> None:
+    """Make the tree, bring it to where every task is ready, and let it go."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
+    most = max(len(task.threads) for task in the_plan.tasks)
+    unwanted = {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
+    _make_room(the_plan)
     with ExitStack() as stack:
-        pages = stack.enter_context(_open_pages(snapshot, directory))
-        tree = stack.enter_context(StubTree(task, dict(pages.values()), suspend_seccomp=suspend_seccomp))
-        leader = tree.create_root()
+        pages = [_pages(stack, directory, pages_id) for pages_id in the_plan.stub.pages]
+        tree = stack.enter_context(StubTree(the_plan.stub, pages, most, suspend_seccomp=suspend_seccomp))
+        tree.create_nursery(unwanted)
         watch.forking = watch.passed()
-        log.info(f"Created task {task.pid}")
-        _run(the_plan, tree, leader, Answers({ref: number for ref, (number, _) in pages.items()}), log)
+        build(the_plan, tree, log, report)
         if options.pidfile is not None:
-            _write_pidfile(options, task.pid)
-        tree.release(stopped=task.stopped or options.leave_stopped)
-    return task.pid
+            _write_pidfile(options, the_plan.tasks[0].pid)
+        tree.release(the_plan.tasks, stopped=options.leave_stopped)
 
 
-@contextmanager
-def _open_pages(snapshot: Snapshot, directory: ImageDirectory) -> Iterator[dict[Ref, tuple[int, int]]]:
-    """For each pages file, the number that it gets in the task, above all of the task's own, and our descriptor."""
-    task = snapshot.root
-    number = max((info.fd for info in snapshot.fds(task)), default=-1) + 1 + SPARE_NUMBERS
+def _make_room(the_plan: RestorePlan) -> None:
+    """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
+    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 2 * len(the_plan.stub.pages)
+    shared = sum(1 for step in the_plan.steps if step.stage is Stage.HOLD)
+    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + shared + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft <= number:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    assert task.pagemap is not None
-    descriptor = directory.open_fd(task.pagemap.pages_file)
+    if soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
+
+
+def _pages(stack: ExitStack, directory: ImageDirectory, pages_id: int) -> int:
+    name = BY_NAME["PAGES"].file_name(pages_id)
+    descriptor = directory.open_fd(name)
     if descriptor is None:
-        yield {}
-        return
-    try:
-        yield {Ref("pages", task.pagemap.pages_id): (number, descriptor)}
-    finally:
-        os.close(descriptor)
-
-
-def _run(the_plan: RestorePlan, tree: StubTree, leader: StubThread, answers: Answers, log: Log) -> None:
-    stages = dict(the_plan.stages())
-    for stage in Stage:
-        steps = stages.get(stage, [])
-        log.debug(f"{stage.name.lower()}: {len(steps)} steps")
-        if stage is Stage.THREADS:
-            tree.create_threads()
-        elif stage is Stage.CONTENT:
-            _fill(steps, tree, leader, answers)
-            closing = [
-                Step(leader.tid, stage, "close", (ref,)) for ref in answers.values if ref.kind == "pages"
-            ]
-            run_stage(closing, tree.threads, answers)
-        else:
-            run_stage(steps, tree.threads, answers)
-
-
-def _fill(steps: Sequence[Step], tree: StubTree, leader: StubThread, answers: Answers) -> None:
-    """Page contents, by two threads of the address space where there is much of it."""
-    total = sum(step.expect or 0 for step in steps)
-    if total < _WORTH_A_SECOND_THREAD:
-        run_queues([(leader, steps)], answers)
-        return
-    with tree.extra_thread() as second:
-        run_queues([(leader, steps[::2]), (second, steps[1::2])], answers)
+        raise ImageError(name, "is missing")
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
 def _write_pidfile(options: RestoreOptions, pid: int) -> None:
@@ -172,7 +148,6 @@ def _write_pidfile(options: RestoreOptions, pid: int) -> None:
 
 
 def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log: Log, report: Report) -> None:
-    (task,) = the_plan.tasks
     content = sum(step.expect or 0 for step in the_plan.steps if step.stage is Stage.CONTENT)
     stats = stats_entry()
     stats.restore.pages_compared = 0
@@ -182,11 +157,14 @@ def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log:
     stats.restore.pages_restored = content >> 12
     write_stats(options.work_dir, "stats-restore", stats)
     log.info("Restore finished successfully. Tasks resumed.")
-    threads = f"{len(task.threads)} thread{'s' * (len(task.threads) != 1)}"
-    seconds = watch.passed() / 1e6
-    report.line(
-        f"Restored task {task.pid}: {threads}, {content / (1 << 20):.1f} MiB of memory, in {seconds:.2f} s."
+    count, root = sum(len(task.threads) for task in the_plan.tasks), the_plan.tasks[0].pid
+    born = sum(1 for step in the_plan.steps if step.call == "clone3" and step.expect) - len(
+        the_plan.stub.helpers
     )
+    what = f"{born} tasks from {root} on" if born > 1 else f"task {root}"
+    threads = f"{count} thread{'s' * (count != 1)}"
+    seconds = watch.passed() / 1e6
+    report.line(f"Restored {what}: {threads}, {content / (1 << 20):.1f} MiB of memory, in {seconds:.2f} s.")
     if options.display_stats:
         for line in _statistics(stats):
             report.line(line)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from criupy.errors import RestoreError
+from criupy.errors import PidInUse, RestoreError
 from criupy.linux.abi import MAX_ERRNO
 from criupy.model.plan import Arg, Data, Field, Out, Ref, Stage, Step
 from criupy.tracee.batch import NOT_RUN, RECORD, Argument, Memory, Results, Slot, SyscallBatch
@@ -50,16 +50,14 @@ class Table(NamedTuple):
             answers.memory[ref] = results.bytes(memory)
 
 
-def run_stage(steps: Sequence[Step], threads: Mapping[int, StubThread], answers: Answers) -> None:
-    """Run the steps of one stage: the threads side by side, each through its own steps in order."""
-    queues: dict[int, list[Step]] = {}
-    for step in steps:
-        queues.setdefault(step.tid, []).append(step)
-    run_queues([(threads[tid], own) for tid, own in queues.items()], answers)
-
-
 def run_queues(queues: Iterable[tuple[StubThread, Sequence[Step]]], answers: Answers) -> None:
     """Each thread runs its queue, all at the same time."""
+    for _ in at_work(queues, answers):
+        pass
+
+
+def at_work(queues: Iterable[tuple[StubThread, Sequence[Step]]], answers: Answers) -> Iterator[None]:
+    """The same, yielding while they are at work."""
     waiting = [(thread, tables(steps, answers)) for thread, steps in queues]
     while waiting:
         started: list[tuple[StubThread, Iterator[Table], Table]] = []
@@ -68,6 +66,8 @@ def run_queues(queues: Iterable[tuple[StubThread, Sequence[Step]]], answers: Ans
             if table is not None:
                 thread.start(table.batch)
                 started.append((thread, rest, table))
+        if started:
+            yield
         for thread, _, table in started:
             table.take(thread.finish(), answers)
         waiting = [(thread, rest) for thread, rest, _ in started]
@@ -146,6 +146,8 @@ def compile_steps(steps: Iterable[Step], answers: Answers) -> Table:
 
 
 def _failure(step: Step, number: int) -> RestoreError:
+    if step.call == "clone3" and number == errno.EEXIST:
+        return PidInUse(f"pid {step.expect} is in use")
     hint = ""
     if number == errno.ENOMEM and step.stage in (Stage.MAPPINGS, Stage.CONTENT):
         hint = "the machine or the cgroup has too little memory for this task"
@@ -154,4 +156,4 @@ def _failure(step: Step, number: int) -> RestoreError:
 
 def _where(step: Step) -> str:
     about = f", {step.about}" if step.about else ""
-    return f"task {step.tid}{about}"
+    return f"task {step.tid}{about}" if step.tid else f"the nursery{about}"

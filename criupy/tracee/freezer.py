@@ -1,31 +1,31 @@
-"""Stop a running process with all of its threads, and give it back as it was.
+"""Stop a running process with all of its threads, or a whole tree of them, and give them back as they were.
 
-Threads are seized without options, so that they live on when criupy is killed, and stopped by
-PTRACE_INTERRUPT; ``/proc/PID/task`` is walked until two walks agree.  A signal on its way in is delivered,
-never held: the thread then stops at the entry of its handler.  Job-control stops are kept.
+Threads are seized without options, so that they live on when criupy is killed, and stopped by PTRACE_INTERRUPT;
+processes and threads are looked for until nothing new is found.  A signal on its way in is delivered, never held: the
+thread then stops at the entry of its handler.  Job-control stops are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import select
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 
 from criupy.errors import FreezeError, NoSuchTask, PrivilegeError, TraceeError
-from criupy.linux import abi
-from criupy.linux.syscalls import LockedMemory, process_mrelease
+from criupy.linux import abi, family
+from criupy.linux.family import Member
+from criupy.linux.syscalls import LockedMemory
 from criupy.tracee.batch import syscall_numbers
-from criupy.tracee.ptrace import Memory, Registers, Step, Tracee, held_signals, nothing
+from criupy.tracee.frozen import STOP_SIGNALS, FrozenProcess, FrozenTree, reap, status_of
+from criupy.tracee.inject import remove_leftovers
+from criupy.tracee.ptrace import Memory, Step, Tracee, held_signals, nothing
+from criupy.tracee.space import Space
 
-STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 _CLONE_VFORK = 0x4000
 _VFORK_CALLS = {"58", "56", "435"}  # vfork, clone, clone3
+_VFORK_PATIENCE = 0.02
 _EINTR = 4
 _U64 = (1 << 64) - 1
 
@@ -43,141 +43,215 @@ _INTERRUPTED_BY_A_STOP = {
 }
 
 
-def restart_error(regs: Registers) -> int:
-    """The ERESTART* with which an interrupted system call waits to be restarted; 0 if there is none."""
-    result = -((regs.rax ^ _U64) + 1) if regs.rax >> 63 else regs.rax
-    if regs.orig_rax >> 63 or -result not in (
-        abi.ERESTARTSYS,
-        abi.ERESTARTNOINTR,
-        abi.ERESTARTNOHAND,
-        abi.ERESTART_RESTARTBLOCK,
-    ):
-        return 0
-    return int(-result)
-
-
-def regs_for_image(regs: Registers) -> Registers:
-    """Registers to start from without the kernel's memory of an interrupted call: it is made again, or EINTR.
-
-    So do images have it.
-    """
-    error = restart_error(regs)
-    if error == abi.ERESTART_RESTARTBLOCK:
-        regs.rax = -_EINTR & _U64
-    elif error:
-        regs.rax = regs.orig_rax
-        regs.rip -= 2
-    return regs
-
-
-@dataclass(eq=False)
-class FrozenProcess:
-    """A stopped process.  ``threads``: leader first, all stopped, good until the end of `freeze`."""
-
-    pid: int
-    pidfd: int
-    memory: Memory
-    buffer: LockedMemory
-    threads: tuple[Tracee, ...] = ()
-    stopped_by: int | None = None
-    """The signal of the job-control stop that the process was in, and still is."""
-    restarting: int | None = None
-    """Signals whose handlers have SA_RESTART, bit ``signo - 1``, once `inject` has asked."""
-    unfiltered: set[int] = field(default_factory=set)
-    """Threads whose seccomp filters are suspended until they are given back."""
-
-    @property
-    def processes(self) -> tuple[FrozenProcess, ...]:
-        """The frozen tree, parents first."""
-        return (self,)
-
-    @property
-    def leader(self) -> Tracee:
-        return self.threads[0]
-
-    def thread(self, tid: int) -> Tracee:
-        """The thread ``tid``; KeyError if there is none."""
-        return self._by_tid[tid]
-
-    @cached_property
-    def _by_tid(self) -> dict[int, Tracee]:
-        return {thread.tid: thread for thread in self.threads}
-
-    def regs_for_image(self, tid: int) -> Registers:
-        """The registers of a thread with its interrupted call made ready to be made again."""
-        return regs_for_image(self.thread(tid).regs())
-
-    def kill(self, *, timeout: float = 10.0) -> None:
-        """End the process, and wait until it is gone or a zombie that waits for its parent."""
-        deadline = time.monotonic() + timeout
-        with held_signals():
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-            process_mrelease(self.pidfd)
-            for thread in (*self.threads[1:], *self.threads[:1]):
-                _reap(thread, deadline)
-            if not select.select([self.pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise TraceeError(f"task {self.pid} was killed, but does not end")
-
-    def leave_stopped(self) -> None:
-        """Let the process be stopped by SIGSTOP when it is given back."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
-
-
 @contextmanager
 def freeze(pid: int, *, timeout: float = 10.0, step: Step = nothing) -> Iterator[FrozenProcess]:
-    """Stop all threads of ``pid``; on every way out they go on as if nothing had happened.
+    """Stop all threads of ``pid`` alone; on every way out they go on as if nothing had happened.
 
     What a killed criupy has left in the process is removed first.
     `NoSuchTask`; `PrivilegeError`; `FreezeError` when somebody else traces a thread, when the main thread has
     exited, or when a thread (a vfork parent, say) does not stop within ``timeout`` seconds.
     """
-    from criupy.tracee.inject import remove_leftovers
-    from criupy.tracee.space import Space
+    with _frozen(pid, timeout, step, with_children=False) as tree:
+        yield tree.processes[0]
 
+
+@contextmanager
+def freeze_tree(pid: int, *, timeout: float = 10.0, step: Step = nothing) -> Iterator[FrozenTree]:
+    """Stop ``pid`` and everyone below it, as `freeze` does one process.
+
+    `FreezeError` too when the tree grows faster than it can be stopped, for ``timeout`` seconds.
+    """
+    with _frozen(pid, timeout, step, with_children=True) as tree:
+        yield tree
+
+
+@contextmanager
+def _frozen(pid: int, timeout: float, step: Step, *, with_children: bool) -> Iterator[FrozenTree]:
     if pid <= 0:
         raise NoSuchTask(f"{pid} is not a pid")
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError as error:
-        raise NoSuchTask(f"there is no task {pid}") from error
+    syscall_numbers()  # loads a table: not while anything is stopped
     with contextlib.ExitStack() as stack:
-        stack.callback(os.close, pidfd)
-        _await_vfork(pid, time.monotonic() + timeout)
-        memory = Memory(pid, step=step)
-        stack.callback(memory.close)
-        process = FrozenProcess(pid, pidfd, memory, Tracee.new_buffer())
-        is_dirty = Space(process).has_leftovers()
-        syscall_numbers()  # loads a table: not while anything is stopped
-        freezer = _Freezer(process, time.monotonic() + timeout, step)
+        freezer = _TreeFreezer(pid, time.monotonic() + timeout, step, with_children=with_children)
+        stack.callback(freezer.close)
+        freezer.prepare()
         stack.callback(freezer.release)
         with held_signals():
-            freezer.freeze()
-        if is_dirty:
-            remove_leftovers(process)
-        yield process
+            tree = freezer.freeze()
+        freezer.clean()
+        yield tree
+
+
+class _TreeFreezer:
+    """The processes of a tree, from the first look at them until they are given back."""
+
+    def __init__(self, root: int, deadline: float, step: Step, *, with_children: bool) -> None:
+        self.root = root
+        self.deadline = deadline
+        self.step = step
+        self._with_children = with_children
+        self._buffer = Tracee.new_buffer()
+        self._freezers: dict[int, _Freezer] = {}
+        self._zombies: set[int] = set()
+
+    def prepare(self) -> None:
+        """What can be done before anyone stands."""
+        self._await_vfork()
+        for member in self._walk():
+            self._meet(member.pid)
+
+    def freeze(self) -> FrozenTree:
+        members: list[Member] = []
+        while True:
+            before, members = members, self._walk()
+            if not self._advance(members) and members == before:
+                break  # a walk that something ends under may miss others, so two have to agree
+            if time.monotonic() > self.deadline:
+                raise FreezeError(
+                    f"the tree of task {self.root} grows faster than it can be stopped",
+                    hint="allow more time (--timeout)",
+                )
+        return self._tree(members)
+
+    def clean(self) -> None:
+        """Undo what killed runs of criupy have left."""
+        for freezer in self._freezers.values():
+            if freezer.is_dirty and freezer.tracees:
+                remove_leftovers(freezer.process)
+
+    def release(self) -> None:
+        with held_signals():
+            for freezer in self._freezers.values():
+                freezer.release()
+
+    def close(self) -> None:
+        for freezer in self._freezers.values():
+            freezer.close()
+
+    def _walk(self) -> list[Member]:
+        """The children of who waits in vfork are left alone: one of them has to go on."""
+        closed = [pid for pid, freezer in self._freezers.items() if freezer.in_vfork]
+        members = family.walk(self.root, closed if self._with_children else [self.root])
+        if not members:
+            raise NoSuchTask(
+                f"task {self.root} has ended" if self._freezers else f"there is no task {self.root}"
+            )
+        return members
+
+    def _await_vfork(self) -> None:
+        while any(_in_vfork(member.pid, tid) for member in self._walk() for tid in member.tids):
+            if time.monotonic() > self.deadline:
+                raise _vfork_error(self.root)
+            time.sleep(0.005)
+
+    def _meet(self, pid: int) -> _Freezer | None:
+        """None for a process that is dead, or dies at this moment."""
+        if pid not in self._freezers:
+            try:
+                self._freezers[pid] = _Freezer(pid, self._buffer, self.deadline, self.step)
+            except (NoSuchTask, TraceeError):
+                if pid == self.root or os.path.exists(f"/proc/{pid}/exe"):
+                    raise
+                return None
+        return self._freezers[pid]
+
+    def _advance(self, members: list[Member]) -> bool:
+        """Stop whatever runs; whether there was anything."""
+        self._forget({member.pid for member in members})
+        moved = False
+        begun: list[_Freezer] = []
+        for member in members:
+            if _is_zombie(member):
+                self._zombies.add(member.pid)
+                continue
+            freezer = self._meet(member.pid)
+            if freezer is None:
+                moved = True  # the next walk tells what became of it
+                continue
+            moved |= freezer.begin(member.tids)
+            begun.append(freezer)
+        for freezer in begun:
+            moved |= freezer.halt()
+        return moved
+
+    def _forget(self, here: set[int]) -> None:
+        """Who is gone; and let go of who was stopped although its parent waits for it in vfork."""
+        for pid in self._freezers.keys() - here:
+            freezer = self._freezers.pop(pid)
+            freezer.release()
+            freezer.close()
+        self._zombies.clear()
+
+    def _tree(self, members: list[Member]) -> FrozenTree:
+        processes = [
+            self._freezers[member.pid].done() for member in members if member.pid not in self._zombies
+        ]
+        if not processes or processes[0].pid != self.root:
+            raise FreezeError(f"task {self.root} is dead")
+        return FrozenTree(tuple(members), tuple(processes))
 
 
 class _Freezer:
     """The tracees of one process, from the first that is seized."""
 
-    def __init__(self, process: FrozenProcess, deadline: float, step: Step) -> None:
-        self.process = process
+    def __init__(self, pid: int, buffer: LockedMemory, deadline: float, step: Step) -> None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            raise NoSuchTask(f"there is no task {pid}") from error
+        try:
+            self.process = FrozenProcess(pid, pidfd, Memory(pid, step=step), buffer)
+        except BaseException:
+            os.close(pidfd)
+            raise
         self.deadline = deadline
         self.step = step
         self.tracees: dict[int, Tracee] = {}
+        self.in_vfork = False
+        self._running: list[Tracee] = []
+        self.is_dirty = Space(self.process).has_leftovers()
 
-    def freeze(self) -> None:
-        walk: set[int] = set()
-        while (now := _threads(self.process.pid)) != walk:
-            walk = now
-            new = [tracee for tid in sorted(now - self.tracees.keys()) if (tracee := self._seize(tid))]
-            for tracee in new:
-                self._halt(tracee)
-        pid = self.process.pid
-        if pid not in self.tracees:
-            raise FreezeError(f"task {pid}: its main thread has exited")
-        rest = (self.tracees[tid] for tid in sorted(self.tracees.keys() - {pid}))
-        self.process.threads = (self.tracees[pid], *rest)
+    def close(self) -> None:
+        self.process.memory.close()
+        os.close(self.process.pidfd)
+
+    def begin(self, tids: frozenset[int]) -> bool:
+        """Seize the threads that are new, and ask them to stop; whether there were any, or it is about to be dead."""
+        seized = [tracee for tid in sorted(tids - self.tracees.keys()) if (tracee := self._seize(tid))]
+        self._running += seized
+        return bool(seized) or not self.tracees
+
+    def halt(self) -> bool:
+        """Wait until all that were asked stand, or until it shows that one waits in vfork; whether anyone is left."""
+        running, self._running = self._running, []
+        for tracee in running:
+            if not self._halt(tracee):
+                self._running.append(tracee)
+        self.in_vfork = bool(self._running)
+        return self.in_vfork
+
+    def done(self) -> FrozenProcess:
+        process = self.process
+        if process.pid not in self.tracees:
+            raise FreezeError(f"task {process.pid}: its main thread has exited")
+        rest = (self.tracees[tid] for tid in sorted(self.tracees.keys() - {process.pid}))
+        process.threads = (self.tracees[process.pid], *rest)
+        return process
+
+    def release(self) -> None:
+        """Detach all; a thread that does not stop can only be left to the end of criupy."""
+        for tracee in self.tracees.values():
+            signo = 0
+            if tracee.stop is None:
+                with contextlib.suppress(FreezeError, TraceeError):
+                    stop = tracee.wait(time.monotonic() + 0.2)
+                    signo = 0 if stop.event else stop.signal
+            try:
+                tracee.detach(signo)
+            except TraceeError:  # killed meanwhile, or not stopping
+                reap(tracee, time.monotonic() + 0.05)
+        self.tracees.clear()
+        self._running.clear()
+        self.in_vfork = False
 
     def _seize(self, tid: int) -> Tracee | None:
         process = self.process
@@ -197,39 +271,40 @@ class _Freezer:
         tracee.interrupt()
         return tracee
 
-    def _halt(self, tracee: Tracee) -> None:
-        """Wait for the stop that was asked for; signals that come first are delivered."""
-        try:
-            while (stop := tracee.wait(self.deadline)).event != abi.PTRACE_EVENT_STOP:
-                tracee.resume(stop.signal)
-        except TraceeError:
-            if tracee.tid == self.process.pid:
-                raise
-            _reap(tracee, self.deadline)
-            del self.tracees[tracee.tid]
-            return
-        except FreezeError as error:
-            raise FreezeError(
-                f"{error}: it is {_doing(tracee)}",
-                hint="it stays traced, and stops when that ends, until criupy exits",
-            ) from error
+    def _halt(self, tracee: Tracee) -> bool:
+        """Wait for the stop that was asked for; signals that come first are delivered.  False: it is in vfork."""
+        patience = min(self.deadline, time.monotonic() + _VFORK_PATIENCE)
+        while True:
+            try:
+                stop = tracee.wait(patience)
+            except TraceeError:
+                reap(tracee, self.deadline)
+                del self.tracees[tracee.tid]
+                return True
+            except FreezeError as error:
+                in_vfork = _in_vfork(tracee.pid, tracee.tid)
+                if time.monotonic() >= self.deadline:
+                    raise self._stuck(tracee, error, in_vfork=in_vfork) from error
+                if in_vfork:
+                    return False
+                patience = self.deadline
+                continue
+            if stop.event == abi.PTRACE_EVENT_STOP:
+                break
+            tracee.resume(stop.signal)
         _let_it_go_on_waiting(tracee)
         if stop.signal in STOP_SIGNALS:
             self.process.stopped_by = stop.signal
+        return True
 
-    def release(self) -> None:
-        """Detach all; a thread that does not stop can only be left to the end of criupy."""
-        with held_signals():
-            for tracee in self.tracees.values():
-                signo = 0
-                if tracee.stop is None:
-                    with contextlib.suppress(FreezeError, TraceeError):
-                        stop = tracee.wait(time.monotonic() + 0.2)
-                        signo = 0 if stop.event else stop.signal
-                try:
-                    tracee.detach(signo)
-                except TraceeError:  # killed meanwhile, or not stopping
-                    _reap(tracee, time.monotonic() + 0.05)
+    @staticmethod
+    def _stuck(tracee: Tracee, error: FreezeError, *, in_vfork: bool) -> FreezeError:
+        if in_vfork:
+            return _vfork_error(tracee.pid)
+        return FreezeError(
+            f"{error}: it is {_doing(tracee)}",
+            hint="it stays traced, and stops when that ends, until criupy exits",
+        )
 
 
 def _let_it_go_on_waiting(tracee: Tracee) -> None:
@@ -243,47 +318,24 @@ def _let_it_go_on_waiting(tracee: Tracee) -> None:
         tracee.set_regs(regs)
 
 
-def _reap(tracee: Tracee, deadline: float) -> None:
-    """Wait for the end of a dying thread; a process of our own keeps its status for whoever waits for it."""
-    keep = os.WNOWAIT if tracee.tid == tracee.pid and _parent(tracee.pid) == os.getpid() else 0
-    with held_signals():
-        while True:
-            try:
-                if os.waitid(os.P_PID, tracee.tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None:
-                    return
-            except ChildProcessError:
-                return
-            if time.monotonic() > deadline:
-                return
-            signal.sigtimedwait({signal.SIGCHLD}, 0.002)
-
-
-def _threads(pid: int) -> set[int]:
+def _is_zombie(member: Member) -> bool:
+    """Dead, main thread and all; its parent has not waited for it."""
+    if member.tids != {member.pid}:
+        return False
     try:
-        return set(map(int, os.listdir(f"/proc/{pid}/task")))
-    except FileNotFoundError as error:
-        raise NoSuchTask(f"task {pid} has ended") from error
-
-
-def _status(pid: int, tid: int) -> dict[str, str]:
-    try:
-        with open(f"/proc/{pid}/task/{tid}/status", encoding="utf-8", errors="replace") as status:
-            return dict(line.split(":", 1) for line in status)
+        with open(f"/proc/{member.pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b")")[2].split()[0] in b"ZX"
     except (FileNotFoundError, ProcessLookupError):
-        return {}
+        return False
 
 
 def _state_and_tracer(pid: int, tid: int) -> tuple[str, int]:
-    status = _status(pid, tid)
+    status = status_of(pid, tid)
     return status.get("State", "").strip()[:1], int(status.get("TracerPid", "0"))
 
 
-def _parent(pid: int) -> int:
-    return int(_status(pid, pid).get("PPid", "0"))
-
-
 def _comm(pid: int) -> str:
-    return _status(pid, pid).get("Name", "gone").strip()
+    return status_of(pid, pid).get("Name", "gone").strip()
 
 
 def _doing(tracee: Tracee) -> str:
@@ -294,14 +346,9 @@ def _doing(tracee: Tracee) -> str:
         return "gone"
 
 
-def _await_vfork(pid: int, deadline: float) -> None:
-    """A vfork parent does not stop before its child has gone on, nor can it be let go of: look before."""
-    while any(_in_vfork(pid, tid) for tid in _threads(pid)):
-        if time.monotonic() > deadline:
-            raise FreezeError(
-                f"task {pid} waits for a child of vfork, and does not stop before that has gone on"
-            )
-        time.sleep(0.005)
+def _vfork_error(pid: int) -> FreezeError:
+    """A vfork parent does not stop before its child has gone on, nor can it be let go of."""
+    return FreezeError(f"task {pid} waits for a child of vfork, and does not stop before that has gone on")
 
 
 def _in_vfork(pid: int, tid: int) -> bool:

@@ -21,7 +21,7 @@ from criupy.errors import TraceeError
 from criupy.linux import abi
 from criupy.tracee import blob
 from criupy.tracee.batch import Out, Results, SyscallBatch
-from criupy.tracee.freezer import STOP_SIGNALS, FrozenProcess, restart_error
+from criupy.tracee.frozen import STOP_SIGNALS, FrozenProcess, restart_error
 from criupy.tracee.ptrace import Registers, Tracee, held_signals
 from criupy.tracee.space import OVERFLOW, SAVED, SIGNATURE, STUB, U64, WORK_AREA_HEADER, Space, set_values
 

@@ -11,7 +11,7 @@ from criupy.errors import TraceeError
 from criupy.linux import abi
 from criupy.tracee import blob
 from criupy.tracee.batch import RemoteAddress
-from criupy.tracee.freezer import FrozenProcess
+from criupy.tracee.frozen import FrozenProcess
 from criupy.tracee.ptrace import Registers, Tracee
 
 U64 = (1 << 64) - 1

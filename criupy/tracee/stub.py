@@ -1,34 +1,36 @@
-"""Stub threads: the tasks of a restore while they are being built.
+"""Stub processes: the tasks of a restore while they are being built.
 
 A nursery process, a few hundred bytes of ELF from a memfd, makes the root of the tree with the pid that is wanted, as
-criupy's own child.  In each task the walker of `blob.S` runs batches of system calls from a small private mapping at an
-address that the image leaves free; the last call unmaps that.  Everything is traced with PTRACE_O_EXITKILL from its
-first instruction until `StubTree.release`: it dies with criupy.
+criupy's own child; all others are born of the root.  In each task the walker of `blob.S` runs batches of system calls
+from a small private mapping at an address that the images leave free; the last call unmaps that.  Everything is traced
+with PTRACE_O_EXITKILL from its first instruction until `StubTree.release`: it dies with criupy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from criupy.errors import FreezeError, PidInUse, RestoreError, TraceeError
 from criupy.linux import abi
-from criupy.model.plan import TaskPlan, ThreadState
+from criupy.linux.syscalls import LockedMemory, set_subreaper
+from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
 from criupy.tracee import blob
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
 _PAGE = 4096
 _ELF_BASE = 0x10000
-_ELF_SPACE = 0x20000
+_ELF_SPACE = 0x10000 + (64 << 20)
 _ELF_TABLE = RemoteAddress(_ELF_BASE + 0x10000)
 _MAIN_TABLE = 64 << 20
 _THREAD_TABLE = 64 << 10
@@ -36,7 +38,6 @@ _SYSCALL = blob.MEETING - 2
 
 _PTRACE_O_TRACESYSGOOD, _PTRACE_O_TRACEFORK, _PTRACE_O_TRACEVFORK, _PTRACE_O_TRACECLONE = 1, 2, 4, 8
 _CLONE_EVENTS = frozenset({1, 2, 3})  # PTRACE_EVENT_FORK, VFORK, CLONE
-_CLONE_PARENT = 0x8000
 _CLONE_THREAD_FLAGS = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000  # VM FS FILES SIGHAND THREAD SYSVSEM
 _MAP_PRIVATE, _MAP_ANONYMOUS, _MAP_NORESERVE, _MAP_FIXED_NOREPLACE = 0x2, 0x20, 0x4000, 0x100000
 _PROT_READ_WRITE, _PROT_READ_EXEC = 3, 5
@@ -44,6 +45,7 @@ _CRASHES = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGTRAP}
 )
 _PATIENCE = 3600.0
+_BIRTH = 10.0
 _EVERY_SIGNAL = (1 << 64) - 1
 _USER_CS, _USER_DS = 0x33, 0x2B
 
@@ -58,7 +60,7 @@ class StubThread:
         self.code = code
         self.table = table
         self.capacity = capacity
-        self._meeting = meeting
+        self.meeting = meeting
         self._batch: SyscallBatch | None = None
         self.born: list[int] = []
         """Tids of the tasks that the last batch has made, all traced and stopping."""
@@ -86,7 +88,7 @@ class StubThread:
         registers.orig_rax = (1 << 64) - 1
         registers.rbx = registers.r12 = self.table
         registers.r13 = self.table + batch.records_size
-        registers.r14 = self._meeting
+        registers.r14 = self.meeting
         registers.cs, registers.ss = _USER_CS, _USER_DS
         self.tracee.set_regs(registers)
         self._batch = batch
@@ -98,7 +100,7 @@ class StubThread:
         assert self._batch is not None
         while True:
             stop = wait(self.tracee)
-            if stop.event == 0 and stop.signal == self._meeting and self._at_meeting():
+            if stop.event == 0 and stop.signal == self.meeting and self._at_meeting():
                 break
             if stop.event in _CLONE_EVENTS:
                 self.born.append(self.tracee.event_message())
@@ -110,6 +112,15 @@ class StubThread:
             self.tracee.resume()
         batch, self._batch = self._batch, None
         return batch.decode(self.tracee.memory.read(self.table, batch.size), tid=self.tid)
+
+    def await_end(self) -> None:
+        """Wait until the thread dies of its batch; signals are delivered."""
+        while True:
+            try:
+                stop = wait(self.tracee, _BIRTH)
+            except TraceeError:
+                return
+            self.tracee.resume(0 if stop.event else stop.signal)
 
     def _at_meeting(self) -> bool:
         return bool(self.tracee.regs().rip == self.code + blob.MEETING)
@@ -127,163 +138,34 @@ def wait(tracee: Tracee, patience: float = _PATIENCE) -> Stop:
                 raise
 
 
-class StubTree:
-    """The tasks that a restore makes.  Left without `release`, all of them are killed."""
+class StubProcess:
+    """A process while it is built: its threads, and the number of its plan, which is its pid if that was asked for."""
 
-    def __init__(self, task: TaskPlan, files: Mapping[int, int], *, suspend_seccomp: bool) -> None:
-        """``files``: descriptors of ours by the number that they have in the root; it has no others."""
-        self._task = task
-        self._files = files
-        self._meeting = task.meeting_signal
-        self._options = (
-            abi.PTRACE_O_EXITKILL
-            | _PTRACE_O_TRACESYSGOOD
-            | _PTRACE_O_TRACEFORK
-            | _PTRACE_O_TRACEVFORK
-            | _PTRACE_O_TRACECLONE
-            | (abi.PTRACE_O_SUSPEND_SECCOMP if suspend_seccomp else 0)
-        )
-        self._buffer = Tracee.new_buffer()
-        self._pidfds: dict[int, int] = {}
-        self._memory: Memory | None = None
-        self._mapped = 0
-        self._released = False
-        self.threads: dict[int, StubThread] = {}
+    def __init__(self, leader: StubThread, pidfd: int, buffer: LockedMemory) -> None:
+        self.leader = leader
+        self.pidfd = pidfd
+        self.threads: dict[int, StubThread] = {leader.tid: leader}
         """By tid, leader first."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if not self._released:
-                for pid in list(self._pidfds):
-                    self._kill(pid)
-        finally:
-            for pidfd in self._pidfds.values():
-                os.close(pidfd)
-            self._pidfds.clear()
-            if self._memory is not None:
-                self._memory.close()
+        self._buffer = buffer
+        self._next_table = 0
 
     @property
-    def leader(self) -> StubThread:
-        return self.threads[self._task.pid]
+    def pid(self) -> int:
+        return self.leader.pid
 
-    def create_root(self) -> StubThread:
-        """Make the root of the tree with its pid; `PidInUse` when somebody has that."""
-        nursery = self._spawn_nursery()
-        try:
-            pid = self._bear(nursery)
-        finally:
-            self._kill(nursery.pid)
-            nursery.tracee.memory.close()
-        self._memory = Memory(pid)
-        leader = StubThread(
-            Tracee(pid, pid, self._memory, self._buffer),
-            RemoteAddress(_ELF_BASE + _ELF_CODE),
-            _ELF_TABLE,
-            _ELF_SPACE - 0x10000,
-            self._meeting,
-        )
-        wait(leader.tracee, 10.0)
-        self._settle(leader)
-        self.threads[pid] = leader
-        return leader
+    def close(self) -> None:
+        self.leader.tracee.memory.close()
+        os.close(self.pidfd)
 
-    def _spawn_nursery(self) -> StubThread:
-        code = bytearray(blob.CODE)
-        struct.pack_into("<I", code, blob.NURSERY_PARENT, os.getpid())
-        image = os.memfd_create("criupy-stub")
-        try:
-            os.write(image, _elf(bytes(code)))
-            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in self._files.items()]
-            pid = os.posix_spawn(
-                f"/proc/self/fd/{image}",
-                ["criupy-stub"],
-                {},
-                file_actions=actions,
-                setsigmask=[],
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-            )
-        finally:
-            os.close(image)
-        assert pid > 0
-        self._pidfds[pid] = os.pidfd_open(pid)
-        tracee = Tracee(pid, pid, Memory(pid), self._buffer)
-        tracee.seize(self._options)
-        tracee.interrupt()
-        while wait(tracee, 10.0).event != abi.PTRACE_EVENT_STOP:
-            tracee.resume()
-        # All tasks inherit it: signals that are queued for them wait for their release.
-        tracee.set_sigmask(_EVERY_SIGNAL & ~(1 << self._meeting - 1))
-        return StubThread(
-            tracee, RemoteAddress(_ELF_BASE + _ELF_CODE), _ELF_TABLE, _ELF_SPACE - 0x10000, self._meeting
-        )
-
-    def _bear(self, nursery: StubThread) -> int:
-        """clone3 in the nursery; the child is ours by CLONE_PARENT.  Returns its pid."""
-        batch = SyscallBatch()
-        slot = _clone(batch, _CLONE_PARENT, self._task.pid)
-        results = nursery.run(batch)
-        answer = results.answers[slot.index]
-        if answer == -errno.EEXIST:
-            raise PidInUse(f"pid {self._task.pid} is in use")
-        if answer < 0:
-            raise RestoreError(f"task {self._task.pid} cannot be created: clone3", errno=-answer)
-        assert answer == self._task.pid
-        assert nursery.born == [answer]
-        self._pidfds[answer] = os.pidfd_open(answer)
-        return answer
-
-    def _settle(self, leader: StubThread) -> None:
-        """Move code and table to where the image has nothing, drop descriptors, become a session leader."""
-        base = RemoteAddress(self._task.stub_base)
-        extra = len(self._task.threads) + 1
-        self._mapped = _PAGE + _MAIN_TABLE + extra * _THREAD_TABLE
-        batch = SyscallBatch()
-        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
-        batch.call("mmap", base, _PAGE, _PROT_READ_EXEC, flags, -1, 0)
-        batch.call("mmap", base + _PAGE, self._mapped - _PAGE, _PROT_READ_WRITE, flags, -1, 0)
-        previous = 0
-        for kept in sorted(self._files):
-            if kept > previous:
-                batch.call("close_range", previous, kept - 1, 0)
-            previous = kept + 1
-        batch.call("close_range", previous, 0xFFFFFFFF, 0)
-        if self._task.sid == self._task.pid:
-            batch.call("setsid")
-        elif self._task.pgid == self._task.pid:
-            batch.call("setpgid", 0, 0)
-        leader.run(batch).check()
-        leader.tracee.memory.write(base, blob.CODE)
-        leader.code, leader.table, leader.capacity = base, base + _PAGE, _MAIN_TABLE
-
-    def create_threads(self) -> None:
-        """Make the other threads of the task with their tids."""
-        wanted = [thread.tid for thread in self._task.threads[1:]]
-        with self._on_one_processor():
-            for start in range(0, len(wanted), 256):
-                self._create(wanted[start : start + 256])
-
-    @contextmanager
-    def _on_one_processor(self) -> Iterator[None]:
-        """A stop costs ten times less where tracer and task share a processor."""
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(before)})
-        try:
-            os.sched_setaffinity(self._task.pid, {min(before)})
-            yield
-        finally:
-            os.sched_setaffinity(0, before)
-        for tid in self.threads:
-            os.sched_setaffinity(tid, before)
+    def create_threads(self, tids: Sequence[int]) -> None:
+        """Make further threads with their tids."""
+        with _on_one_processor(self.threads):
+            for start in range(0, len(tids), 256):
+                self._create(tids[start : start + 256])
 
     def _create(self, tids: Sequence[int]) -> None:
         batch = SyscallBatch()
-        slots = [_clone(batch, _CLONE_THREAD_FLAGS, tid) for tid in tids]
+        slots = [_clone(batch, tid) for tid in tids]
         results = self.leader.run(batch)
         for tid, slot in zip(tids, slots, strict=True):
             answer = results.answers[slot.index]
@@ -294,12 +176,12 @@ class StubTree:
             self._adopt(tid)
 
     def _adopt(self, tid: int) -> StubThread:
-        assert self._memory is not None
         leader = self.leader
-        table = leader.table + _MAIN_TABLE + len(self.threads) * _THREAD_TABLE
-        tracee = Tracee(leader.pid, tid, self._memory, self._buffer)
-        thread = StubThread(tracee, leader.code, table, _THREAD_TABLE, self._meeting)
-        wait(tracee, 10.0)
+        table = leader.table + _MAIN_TABLE + self._next_table * _THREAD_TABLE
+        self._next_table += 1
+        tracee = Tracee(leader.pid, tid, leader.tracee.memory, self._buffer)
+        thread = StubThread(tracee, leader.code, table, _THREAD_TABLE, leader.meeting)
+        wait(tracee, _BIRTH)
         self.threads[tid] = thread
         return thread
 
@@ -307,7 +189,7 @@ class StubTree:
     def extra_thread(self) -> Iterator[StubThread]:
         """A thread with a tid of the kernel's choice, for work that two do faster; gone afterwards."""
         batch = SyscallBatch()
-        slot = _clone(batch, _CLONE_THREAD_FLAGS, None)
+        slot = _clone(batch, None)
         thread = self._adopt(self.leader.run(batch).check()[slot])
         yield thread
         last = SyscallBatch()
@@ -316,62 +198,259 @@ class StubTree:
         os.waitid(os.P_PID, thread.tid, os.WEXITED | abi.WALL)
         del self.threads[thread.tid]
 
-    def release(self, *, stopped: bool) -> None:
-        """Give every thread its registers and let all go; ``stopped``: into a job-control stop."""
-        states = {state.tid: state for state in self._task.threads}
-        for tid, thread in self.threads.items():
-            thread.tracee.set_xstate(states[tid].xstate)
-        self._unmap_stub()
-        for tid, thread in self.threads.items():
-            thread.tracee.set_sigmask(states[tid].sigmask)
-            thread.tracee.set_regs(_registers(states[tid]))
-        with held_signals():  # half of a task let go would be the end of it
-            if stopped:
-                signal.pidfd_send_signal(self._pidfds[self._task.pid], signal.SIGSTOP)
-            self._released = True
-            for thread in self.threads.values():
-                with contextlib.suppress(TraceeError):  # killed by somebody else, which is no failure of ours
-                    thread.tracee.detach()
+    def set_states(self, states: Iterable[ThreadState]) -> None:
+        """Give every thread its masks and registers; the stub must be unmapped."""
+        for state in states:
+            tracee = self.threads[state.tid].tracee
+            tracee.set_xstate(state.xstate)
+            tracee.set_sigmask(state.sigmask)
+            tracee.set_regs(_registers(state))
 
-    def _unmap_stub(self) -> None:
+    def start_unmapping(self, base: int, size: int) -> None:
         """The leader's last call; the tracer has it back before an instruction would be fetched."""
-        leader = self.leader
         registers = Registers()
-        registers.rip = leader.code + _SYSCALL
+        registers.rip = self.leader.code + _SYSCALL
         registers.orig_rax = (1 << 64) - 1
-        registers.rax, registers.rdi, registers.rsi = 11, self._task.stub_base, self._mapped
+        registers.rax, registers.rdi, registers.rsi = 11, base, size
         registers.cs, registers.ss = _USER_CS, _USER_DS
-        leader.tracee.set_regs(registers)
-        for _border in ("entry", "exit"):
-            leader.tracee.resume(to_syscall=True)
-            stop = wait(leader.tracee)
-            while stop != Stop(signal.SIGTRAP | 0x80, 0):
-                leader.tracee.resume(to_syscall=True)
-                stop = wait(leader.tracee)
-        if leader.tracee.regs().rax:
-            raise RestoreError(f"task {leader.pid}: the stub cannot be unmapped")
+        self.leader.tracee.set_regs(registers)
+        self.leader.tracee.resume(to_syscall=True)
 
-    def _kill(self, pid: int) -> None:
-        """End a process of ours and reap it and its threads."""
-        pidfd = self._pidfds[pid]
+    def finish_unmapping(self) -> None:
+        tracee = self.leader.tracee
+        for border in ("entry", "exit"):
+            stop = wait(tracee)
+            while stop != Stop(signal.SIGTRAP | 0x80, 0):
+                tracee.resume(to_syscall=True)
+                stop = wait(tracee)
+            if border == "entry":
+                tracee.resume(to_syscall=True)
+        if tracee.regs().rax:
+            raise RestoreError(f"task {self.pid}: the stub cannot be unmapped")
+
+    def let_go(self, *, stopped: bool) -> None:
+        """Let all threads run; ``stopped``: into a job-control stop."""
+        if stopped:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+        for thread in self.threads.values():
+            with contextlib.suppress(TraceeError):  # killed by somebody else, which is no failure of ours
+                thread.tracee.detach()
+
+    def kill(self) -> None:
+        """Send SIGKILL; `reap` waits for the end."""
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        for tid in [tid for tid, thread in self.threads.items() if thread.pid == pid and tid != pid]:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def reap(self) -> None:
+        for tid in reversed(self.threads):
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, tid, os.WEXITED | abi.WALL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, abi.WALL)
-        os.close(pidfd)
-        del self._pidfds[pid]
 
 
-def _clone(batch: SyscallBatch, flags: int, tid: int | None) -> Slot:
-    """struct clone_args of clone3(2), with a tid to have.  Source: Linux include/uapi/linux/sched.h."""
-    content = struct.pack("<11Q", flags, 0, 0, 0, 0, 0, 0, 0, 0, int(tid is not None), 0)
+class StubTree:
+    """The tasks that a restore makes, by the numbers of their plan.  Left without `release`, all of them are killed.
+
+    Meanwhile criupy is a subreaper, so that it can reap whom it kills.
+    """
+
+    def __init__(self, plan: StubPlan, files: Sequence[int], threads: int, *, suspend_seccomp: bool) -> None:
+        """``files``: descriptors of ours, which the nursery has from 0 on; ``threads``: the most that a task has."""
+        self._plan = plan
+        self._files = files
+        self._options = (
+            abi.PTRACE_O_EXITKILL
+            | _PTRACE_O_TRACESYSGOOD
+            | _PTRACE_O_TRACEFORK
+            | _PTRACE_O_TRACEVFORK
+            | _PTRACE_O_TRACECLONE
+            | (abi.PTRACE_O_SUSPEND_SECCOMP if suspend_seccomp else 0)
+        )
+        self._buffer = Tracee.new_buffer()
+        self._mapped = _PAGE + _MAIN_TABLE + (threads + 1) * _THREAD_TABLE
+        self._was_subreaper = False
+        self._affinity = os.sched_getaffinity(0)
+        self.processes: dict[int, StubProcess] = {}
+
+    def __enter__(self) -> Self:
+        self._was_subreaper = set_subreaper(on=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            processes = list(self.processes.values())
+            for process in processes:
+                process.kill()
+            for process in processes:
+                process.reap()
+            for process in processes:  # once more, as the one whom orphans come to
+                process.reap()
+        finally:
+            for process in self.processes.values():
+                process.close()
+            self.processes.clear()
+            set_subreaper(on=self._was_subreaper)
+
+    def thread(self, number: int, tid: int) -> StubThread:
+        """A thread of the process with the number ``number`` in the plan."""
+        return self.processes[number].threads[tid]
+
+    def create_nursery(self, unwanted: Collection[int]) -> StubProcess:
+        """The process that the tree is born of; its pid is none of ``unwanted``."""
+        taken: list[StubThread] = []
+        try:
+            while True:
+                nursery = self._spawn_nursery()
+                if nursery.pid not in unwanted:
+                    break
+                taken.append(nursery)  # it must not get this number again
+        finally:
+            for other in taken:
+                self._dismiss(other)
+        process = self.processes[NURSERY] = StubProcess(nursery, os.pidfd_open(nursery.pid), self._buffer)
+        batch = SyscallBatch()
+        batch.call("close_range", len(self._files), 0xFFFFFFFF, 0)
+        nursery.run(batch).check()
+        return process
+
+    @staticmethod
+    def _dismiss(nursery: StubThread) -> None:
+        assert nursery.pid > 0
+        os.kill(nursery.pid, signal.SIGKILL)  # a child of ours that nobody has waited for
+        os.waitpid(nursery.pid, abi.WALL)
+        nursery.tracee.memory.close()
+
+    def _spawn_nursery(self) -> StubThread:
+        code = bytearray(blob.CODE)
+        struct.pack_into("<I", code, blob.NURSERY_PARENT, os.getpid())
+        image = os.memfd_create("criupy-stub")
+        files: list[int] = []
+        try:
+            os.write(image, _elf(bytes(code)))
+            for file in self._files:  # out of the way of the numbers that they get
+                files.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, len(self._files)))  # noqa: PERF401 - closed below
+            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in enumerate(files)]
+            pid = os.posix_spawn(
+                f"/proc/self/fd/{image}",
+                ["criupy-stub"],
+                {},
+                file_actions=actions,
+                setsigmask=[],
+                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            )
+        finally:
+            os.close(image)
+            for file in files:
+                os.close(file)
+        assert pid > 0
+        tracee = Tracee(pid, pid, Memory(pid), self._buffer)
+        tracee.seize(self._options)
+        tracee.interrupt()
+        while wait(tracee, _BIRTH).event != abi.PTRACE_EVENT_STOP:
+            tracee.resume()
+        # All tasks inherit it: signals that are queued for them wait for their release.
+        tracee.set_sigmask(_EVERY_SIGNAL & ~(1 << self._plan.meeting_signal - 1))
+        code_address = RemoteAddress(_ELF_BASE + _ELF_CODE)
+        return StubThread(tracee, code_address, _ELF_TABLE, _MAIN_TABLE, self._plan.meeting_signal)
+
+    def welcome(self, number: int, pid: int, maker: StubThread) -> StubProcess:
+        """Take on a process that ``maker`` has just made; it has a copy of its memory."""
+        assert pid > 0
+        assert pid in maker.born
+        pidfd = os.pidfd_open(pid)
+        try:
+            memory = Memory(pid)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        tracee = Tracee(pid, pid, memory, self._buffer)
+        leader = StubThread(tracee, maker.code, maker.table, maker.capacity, maker.meeting)
+        process = self.processes[number] = StubProcess(leader, pidfd, self._buffer)
+        wait(tracee, _BIRTH)
+        if maker.pid == self.processes[NURSERY].pid:
+            self._settle(leader)
+        return process
+
+    def _settle(self, root: StubThread) -> None:
+        """Move code and table to where the images have nothing, and keep no descriptor but that of the nursery."""
+        base = RemoteAddress(self._plan.base)
+        batch = SyscallBatch()
+        flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
+        batch.call("mmap", base, _PAGE, _PROT_READ_EXEC, flags, -1, 0)
+        batch.call("mmap", base + _PAGE, self._mapped - _PAGE, _PROT_READ_WRITE, flags, -1, 0)
+        batch.call("close_range", 0, 0xFFFFFFFF, 0)
+        nursery = batch.call("pidfd_open", self.processes[NURSERY].pid, 0)
+        batch.call("fcntl", nursery, fcntl.F_DUPFD, self._plan.nursery_fd)
+        batch.call("close", nursery)
+        root.run(batch).check()
+        root.tracee.memory.write(base, blob.CODE)
+        root.code, root.table, root.capacity = base, base + _PAGE, _MAIN_TABLE
+
+    def bury(self, number: int) -> None:
+        """Reap a process of the tree that was told to end; its parent has to wait for it still."""
+        process = self.processes.pop(number)
+        process.reap()
+        process.close()
+
+    @contextmanager
+    def on_one_processor(self) -> Iterator[None]:
+        """A stop costs ten times less where tracer and task share a processor."""
+        processor = {min(self._affinity)}
+        os.sched_setaffinity(0, processor)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, self._affinity)
+            for process in self.processes.values():
+                for tid in process.threads:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.sched_setaffinity(tid, self._affinity)
+
+    def release(self, plans: Iterable[TaskPlan], *, stopped: bool) -> None:
+        """Give every thread its registers and let all go: the commit point.
+
+        ``stopped``: every task into a job-control stop, and not only those that were in one.
+        """
+        tasks = [(self.processes[plan.pid], plan) for plan in plans]
+        for process, _ in tasks:
+            process.start_unmapping(self._plan.base, self._mapped)
+        for process, plan in tasks:
+            process.finish_unmapping()
+            process.set_states(plan.threads)
+        nursery = self.processes.pop(NURSERY)
+        nursery.kill()
+        nursery.reap()
+        nursery.close()
+        set_subreaper(on=self._was_subreaper)
+        with held_signals():  # half of a tree let go would be the end of it
+            for process, plan in tasks:
+                process.let_go(stopped=stopped or plan.stopped)
+                process.close()
+            self.processes.clear()
+
+
+@contextmanager
+def _on_one_processor(tids: Iterable[int]) -> Iterator[None]:
+    """A stop costs ten times less where tracer and tasks share a processor."""
+    before = os.sched_getaffinity(0)
+    processor = {min(before)}
+    os.sched_setaffinity(0, processor)
+    try:
+        for tid in tids:
+            os.sched_setaffinity(tid, processor)
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        for tid in tids:
+            os.sched_setaffinity(tid, before)
+
+
+def _clone(batch: SyscallBatch, tid: int | None) -> Slot:
+    """A thread, with a tid to have."""
+    content = struct.pack("<11Q", _CLONE_THREAD_FLAGS, 0, 0, 0, 0, 0, 0, 0, 0, int(tid is not None), 0)
     pointers = {64: batch.data(struct.pack("<i", tid), text=f"[{tid}]")} if tid is not None else {}
-    return batch.call(
-        "clone3", batch.data(content, pointers=pointers, text=f"{{flags={flags:#x}}}"), len(content)
-    )
+    return batch.call("clone3", batch.data(content, pointers=pointers, text="{a thread}"), len(content))
 
 
 def _registers(state: ThreadState) -> Registers:

@@ -22,8 +22,9 @@ import pytest
 
 from criupy.errors import NotDumpable, RestoreError
 from criupy.images.pb import core_pb2, fdtable_pb2, inventory_pb2
+from criupy.linux.family import kin
 from criupy.linux.features import KernelFeatures
-from criupy.model.plan import Step, order
+from criupy.model.plan import Step, StubPlan, order
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.resources.files import fs
 from criupy.resources.filetable import FileImages
@@ -109,8 +110,10 @@ def snapshot(pid: int) -> Snapshot:
 
 def planned(saved: Snapshot, warnings: list[str] | None = None) -> tuple[Step, ...]:
     said: list[str] = [] if warnings is None else warnings
-    subject = PlanSubject(saved.root.pid, saved.root, saved, FEATURES, said.append)
-    return order(FILE_KINDS.plan(subject))
+    subject = PlanSubject(saved.root.pid, saved.root, saved, FEATURES, said.append, StubPlan(0))
+    shared_steps, shared = FILE_KINDS.plan_shared(subject, 0)
+    assert not shared_steps, "one task shares nothing"
+    return order([*FILE_KINDS.plan_table(subject, shared, 0), *FILE_KINDS.plan_fs(subject)])
 
 
 @pytest.fixture
@@ -234,7 +237,7 @@ os.closerange(0, 100)
 @pytest.mark.parametrize("table", TABLES)
 def test_round_trip(process: Callable[[str], int], rebuilt: Callable[[Snapshot], int], table: str) -> None:
     pid = process(TABLES[table])
-    assert list(FILE_KINDS.obstacles(pid)) == []
+    assert list(FILE_KINDS.obstacles(pid, kin([pid]))) == []
     saved = snapshot(pid)
     before = comparable(saved, pid)
     assert comparable(snapshot(pid), pid) == before, "collecting has changed the process"
@@ -280,7 +283,7 @@ EXPECTED = [
 
 def test_all_obstacles_at_once(process: Callable[[str], int]) -> None:
     pid = process(REFUSED)
-    obstacles = list(FILE_KINDS.obstacles(pid))
+    obstacles = list(FILE_KINDS.obstacles(pid, kin([pid])))
     found = [f"{one.what}: {one.why}" for one in obstacles]
     assert len(found) == len(EXPECTED), found
     for line, part in zip(found, EXPECTED, strict=True):
@@ -302,7 +305,7 @@ threading.Thread(target=leave, daemon=True).start()
 left.wait()
 """
     )
-    (files, place) = FILE_KINDS.obstacles(pid)
+    (files, place) = FILE_KINDS.obstacles(pid, kin([pid]))
     assert files.what == place.what
     assert files.what.startswith("thread ")
     assert "descriptors of its own" in files.why
@@ -362,9 +365,9 @@ def test_a_name_that_leads_elsewhere_fails_the_encoding(
 def test_warnings(process: Callable[[str], int], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     pid = process("r, w = os.pipe(); fcntl.fcntl(w, F_SETPIPE_SZ, 1 << 20); r, w = os.pipe(); os.close(w)")
-    assert list(FILE_KINDS.warnings(pid, FEATURES)) == []
+    assert list(FILE_KINDS.warnings([pid], FEATURES)) == []
     pair = "pair = socket.socketpair(); r, w = os.pipe(); socket.send_fds(pair[0], [b'x'], [r]); os.close(r)"
-    (told,) = FILE_KINDS.warnings(process(pair), FEATURES)
+    (told,) = FILE_KINDS.warnings([process(pair)], FEATURES)
     assert "who reads from it is not dumped" in told
 
 

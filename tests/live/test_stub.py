@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 import pytest
 
 from criupy.errors import PidInUse, RestoreError, TraceeError
-from criupy.model.plan import TaskPlan, ThreadState
+from criupy.model.plan import CLONE_PARENT, NURSERY, SIGCHLD, Ref, Stage, Step, StubPlan, clone_args
+from criupy.restoring.runner import Answers, run_queues
 from criupy.tracee.batch import SyscallBatch
-from criupy.tracee.stub import StubTree
+from criupy.tracee.stub import StubProcess, StubTree
 
 BASE = 0x200000000
+TASK = Ref("task", 0)
 
 
 def free_pids(count: int) -> list[int]:
@@ -24,9 +27,20 @@ def free_pids(count: int) -> list[int]:
     return found[:count]
 
 
-def plan_of(pids: list[int]) -> TaskPlan:
-    threads = tuple(ThreadState(pid, (0,) * 27, b"", 0) for pid in pids)
-    return TaskPlan(pid=pids[0], ppid=0, pgid=pids[0], sid=pids[0], threads=threads, stub_base=BASE)
+def stub_tree(files: Sequence[int] = (), threads: int = 1) -> StubTree:
+    return StubTree(StubPlan(BASE, nursery_fd=50), files, threads, suspend_seccomp=bool(files))
+
+
+def born(tree: StubTree, pid: int, maker: int = NURSERY) -> StubProcess:
+    """A process of ``maker``'s with that pid; the nursery is made if it is not there."""
+    if NURSERY not in tree.processes:
+        tree.create_nursery([pid])
+    flags, signal = (CLONE_PARENT, 0) if maker == NURSERY else (0, SIGCHLD)
+    leader = tree.processes[maker].leader
+    answers = Answers()
+    step = Step(maker, Stage.TREE, "clone3", clone_args(flags, pid, signal), gives=TASK, expect=pid)
+    run_queues([(leader, [step])], answers)
+    return tree.welcome(pid, answers.values[TASK], leader)
 
 
 def one(call: str, *args) -> SyscallBatch:
@@ -35,69 +49,96 @@ def one(call: str, *args) -> SyscallBatch:
     return batch
 
 
-def test_root_and_threads_have_their_numbers_and_only_the_given_descriptors():
-    pids = free_pids(20)
-    with (
-        open("/dev/null", "rb") as null,
-        StubTree(plan_of(pids), {77: null.fileno()}, suspend_seccomp=True) as tree,
-    ):
-        root = tree.create_root()
-        tree.create_threads()
-        assert list(tree.threads) == pids
-        assert [thread.run(one("gettid")).answers[0] for thread in tree.threads.values()] == pids
-        assert root.run(one("getppid")).answers[0] == os.getpid()
-        assert root.run(one("getsid", 0)).answers[0] == pids[0]
-        assert os.listdir(f"/proc/{pids[0]}/fd") == ["77"]
-        affinities = {tid: os.sched_getaffinity(tid) for tid in pids}
+def test_a_tree_and_threads_have_their_numbers_and_only_the_descriptor_of_the_nursery():
+    pids = free_pids(22)
+    with open("/dev/null", "rb") as null, stub_tree([null.fileno()], 20) as tree:
+        root = born(tree, pids[0])
+        child = born(tree, pids[20], pids[0])
+        grandchild = born(tree, pids[21], pids[20])
+        root.create_threads(pids[1:20])
+        assert list(root.threads) == pids[:20]
+        assert [thread.run(one("gettid")).answers[0] for thread in root.threads.values()] == pids[:20]
+        parents = [process.leader.run(one("getppid")).answers[0] for process in (root, child, grandchild)]
+        assert parents == [os.getpid(), pids[0], pids[20]]
+        assert os.listdir(f"/proc/{tree.processes[NURSERY].pid}/fd") == ["0"]
+        assert os.readlink(f"/proc/{tree.processes[NURSERY].pid}/fd/0") == "/dev/null"
+        for process in (root, child, grandchild):
+            assert os.listdir(f"/proc/{process.pid}/fd") == ["50"]
+            assert process.leader.run(one("pidfd_getfd", 50, 0, 0)).answers[0] == 0
+        affinities = {tid: os.sched_getaffinity(tid) for tid in pids[:20]}
         assert set(map(frozenset, affinities.values())) == {frozenset(os.sched_getaffinity(0))}
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def test_an_extra_thread_works_and_goes():
-    pids = free_pids(1)
-    with StubTree(plan_of(pids), {}, suspend_seccomp=False) as tree:
-        tree.create_root()
-        with tree.extra_thread() as second:
-            assert second.run(one("getpid")).answers[0] == pids[0]
-        assert os.listdir(f"/proc/{pids[0]}/task") == [str(pids[0])]
+    (pid,) = free_pids(1)
+    with stub_tree() as tree:
+        root = born(tree, pid)
+        with root.extra_thread() as second:
+            assert second.run(one("getpid")).answers[0] == pid
+        assert os.listdir(f"/proc/{pid}/task") == [str(pid)]
 
 
 def test_a_failing_batch_stops_and_the_thread_goes_on():
-    pids = free_pids(1)
-    with StubTree(plan_of(pids), {}, suspend_seccomp=False) as tree:
-        root = tree.create_root()
+    (pid,) = free_pids(1)
+    with stub_tree() as tree:
+        root = born(tree, pid).leader
         batch = SyscallBatch()
         batch.call("close", 55)
         batch.call("getpid")
         with pytest.raises(TraceeError, match=r"close\(55\): Bad file descriptor"):
             root.run(batch).check()
-        assert root.run(one("getpid")).answers[0] == pids[0]
+        assert root.run(one("getpid")).answers[0] == pid
 
 
 def test_a_number_in_use_is_said_and_nothing_is_left():
     holder = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
     try:
-        tree = StubTree(plan_of([holder.pid]), {}, suspend_seccomp=False)
-        with tree, pytest.raises(PidInUse, match=str(holder.pid)):
-            tree.create_root()
+        with stub_tree() as tree, pytest.raises(PidInUse, match=str(holder.pid)):
+            born(tree, holder.pid)
         assert holder.poll() is None
     finally:
         holder.kill()
         holder.wait()
 
 
+def test_the_nursery_takes_no_number_that_is_needed():
+    with stub_tree() as tree:
+        first = tree.create_nursery([]).pid
+    needed = set(range(first, first + 8))
+    with stub_tree() as tree:
+        assert tree.create_nursery(needed).pid not in needed
+
+
+def test_a_dead_child_is_for_its_parent_to_wait_for():
+    pids = free_pids(2)
+    with stub_tree() as tree:
+        root = born(tree, pids[0]).leader
+        child = born(tree, pids[1], pids[0])
+        child.leader.start(one("exit_group", 7))
+        child.leader.await_end()
+        tree.bury(pids[1])
+        batch = SyscallBatch()
+        status = batch.out(4)
+        batch.call("wait4", pids[1], status, 0, 0)
+        results = root.run(batch).check()
+        assert results.answers[0] == pids[1]
+        assert results.bytes(status) == b"\0\7\0\0"
+
+
 def test_a_crash_of_the_stub_is_an_error_and_ends_the_tree():
-    pids = free_pids(1)
-    with StubTree(plan_of(pids), {}, suspend_seccomp=False) as tree:
-        root = tree.create_root()
+    pids = free_pids(2)
+    with stub_tree() as tree:
+        root = born(tree, pids[0]).leader
+        born(tree, pids[1], pids[0])
         with pytest.raises(TraceeError, match="SIGSEGV"):
             root.run(one("munmap", root.table, 4096))
-    assert not os.path.exists(f"/proc/{pids[0]}")
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
 
 def test_arguments_that_do_not_fit_are_refused():
-    with StubTree(plan_of(free_pids(1)), {}, suspend_seccomp=False) as tree:
-        root = tree.create_root()
+    with stub_tree() as tree:
+        root = born(tree, free_pids(1)[0]).leader
         batch = SyscallBatch()
         batch.call("write", 1, batch.data(bytes(root.capacity)), root.capacity)
         with pytest.raises(RestoreError, match="at most"):
@@ -108,16 +149,18 @@ KILLED = """
 import sys, os, signal
 sys.path.insert(0, os.path.dirname({here!r}))
 from test_stub import *
-with StubTree(plan_of([{pid}, {pid} + 1]), {{}}, suspend_seccomp=False) as tree:
-    tree.create_root()
-    tree.create_threads()
+with stub_tree(threads=2) as tree:
+    root = born(tree, {pid})
+    root.create_threads([{pid} + 1])
+    born(tree, {pid} + 2, {pid})
     print("made", flush=True)
     signal.pause()
 """
 
 
 def test_the_tree_dies_with_criupy():
-    pid = next(pid for pid in free_pids(100) if not os.path.exists(f"/proc/{pid + 1}"))
+    (pid,) = (pids := free_pids(3))[:1]
+    assert pids == [pid, pid + 1, pid + 2], "they follow each other"
     script = KILLED.format(here=__file__, pid=pid)
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
@@ -127,9 +170,10 @@ def test_the_tree_dies_with_criupy():
         assert os.path.exists(f"/proc/{pid}")
         maker.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 10
-    while _alive(pid) and time.monotonic() < deadline:
+    while (_alive(pid) or _alive(pid + 2)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _alive(pid)
+    assert not _alive(pid + 2)
 
 
 def _alive(pid: int) -> bool:

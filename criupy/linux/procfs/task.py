@@ -204,3 +204,12 @@ def timers(text: bytes) -> tuple[PosixTimer, ...]:
     if position != len(text):
         raise ValueError(f"not a timers file: {text[position : position + 80]!r}")
     return tuple(sorted(found, key=lambda timer: timer.timer_id))
+
+
+def timens_offsets(text: bytes) -> dict[str, int]:
+    """By clock (``monotonic``, ``boottime``), in nanoseconds.  Source: Linux kernel/time/namespace.c, show_offset."""
+    found = {}
+    for line in text.splitlines():
+        name, seconds, nanoseconds = line.split()
+        found[name.decode()] = int(seconds) * 10**9 + int(nanoseconds)
+    return found

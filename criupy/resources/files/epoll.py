@@ -19,8 +19,9 @@ from criupy.linux import syscalls
 from criupy.linux.procfs.fdinfo import EpollTarget, epoll_targets
 from criupy.model.plan import Step, data
 from criupy.resources.fileplan import F_SETFL, SETTABLE, TablePlan
-from criupy.resources.filetable import Collected, FileImages, FileTable, OpenFile
+from criupy.resources.filetable import Collected, FileImages, FileTable
 from criupy.resources.kind import FileKind
+from criupy.resources.openfile import OpenFile
 
 _EPOLL_CTL_ADD = 1
 

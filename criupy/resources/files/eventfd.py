@@ -13,8 +13,9 @@ from criupy.images.pb import fdtable_pb2
 from criupy.linux.procfs import fdinfo
 from criupy.model.plan import Step, data
 from criupy.resources.fileplan import TablePlan
-from criupy.resources.filetable import Collected, FileImages, OpenFile
+from criupy.resources.filetable import Collected, FileImages
 from criupy.resources.kind import FileKind
+from criupy.resources.openfile import OpenFile
 
 _EFD_SEMAPHORE = 1
 _MAX = (1 << 64) - 2

@@ -13,8 +13,9 @@ from criupy.images.pb import fdtable_pb2
 from criupy.model.plan import Step
 from criupy.resources.fileplan import TablePlan, open_path, reg_entry
 from criupy.resources.files import pipecontent
-from criupy.resources.filetable import Collected, FileImages, FileTable, OpenFile, path_entry
+from criupy.resources.filetable import Collected, FileImages, FileTable, path_entry
 from criupy.resources.kind import FileKind
+from criupy.resources.openfile import OpenFile
 
 
 class Fifo(FileKind):
@@ -26,6 +27,9 @@ class Fifo(FileKind):
 
     def identity(self, file: OpenFile) -> tuple[Hashable, ...]:
         return ()
+
+    def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
+        return self.name, entry.fifo.pipe_id
 
     def collect(self, file: OpenFile, table: FileTable) -> tuple[int, pipecontent.PipeContent | None]:
         first = file.readable and table.first(("fifo", file.info.mnt_id, file.info.ino))
@@ -46,7 +50,7 @@ class Fifo(FileKind):
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         """All that are open at once; one descriptor more, for both directions, keeps opening from blocking."""
         pipe_id = entry.fifo.pipe_id
-        held = table.pipes[entry.type, pipe_id]
+        held = table.groups[self.together(entry)]
         if not all(one.fifo.HasField("regf_id") for one in held):
             raise ImageError("files.img", f"file {entry.id:#x} is a FIFO without a path")
         reg = reg_entry(table.snapshot, entry.fifo.regf_id)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from criupy.errors import Obstacle
+from criupy.linux.family import Kin
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
 from criupy.resources import filetable
-from criupy.resources.fileplan import plan_table
+from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe
 from criupy.resources.files.checks import FileCheck, checks
 from criupy.resources.kind import FileKind, PlanSubject
+from criupy.resources.openfile import open_files
 
 
 class FileKinds:
@@ -22,22 +24,29 @@ class FileKinds:
         self._by_sort = {word: kind for kind in kinds for word in kind.match}
         self._by_type = {int(kind.type): kind for kind in kinds if kind.type}
 
-    def obstacles(self, pid: int) -> Iterator[Obstacle]:
-        """Everything about the files of a running task that cannot be dumped."""
-        return filetable.obstacles(self._by_sort, pid)
+    def obstacles(self, pid: int, kin: Kin) -> Iterator[Obstacle]:
+        """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
+        return filetable.obstacles(self._by_sort, pid, kin)
 
-    def warnings(self, pid: int, features: KernelFeatures) -> Iterator[str]:
-        """What about the files of a running task will come back only as near as can be."""
-        yield from pipe.warnings(filetable.open_files(pid), features)
+    def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
+        """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
+        yield from pipe.warnings((file for pid in pids for file in open_files(pid)), features)
 
     def table(self) -> filetable.FileTable:
         """For one dump."""
         return filetable.FileTable(self._by_sort)
 
-    def plan(self, subject: PlanSubject) -> Iterator[Step]:
-        """Descriptors, working directory, root and umask of a task."""
-        yield from plan_table(self._by_type, subject)
-        yield from fs.plan(subject)
+    def plan_shared(self, subject: PlanSubject, first: int) -> tuple[list[Step], Shared]:
+        """What the nursery opens, from the number ``first`` on, for several tasks."""
+        return plan_shared(self._by_type, subject, first)
+
+    def plan_table(self, subject: PlanSubject, shared: Shared, nursery_fd: int) -> Iterator[Step]:
+        """The descriptors of a task and of those that share its table."""
+        return plan_table(self._by_type, subject, shared, nursery_fd)
+
+    def plan_fs(self, subject: PlanSubject) -> Iterator[Step]:
+        """Working directory, root and umask of a task."""
+        return fs.plan(subject)
 
     def checks(self, snapshot: Snapshot) -> Iterator[FileCheck]:
         """What has to hold on this machine before anything is created."""

@@ -15,8 +15,9 @@ from criupy.linux.features import KernelFeatures
 from criupy.model.plan import Out, Ref, Step, path
 from criupy.resources.fileplan import AT_FDCWD, F_SETFL, SETTABLE, TablePlan
 from criupy.resources.files import pipecontent
-from criupy.resources.filetable import Collected, FileImages, FileTable, OpenFile
+from criupy.resources.filetable import Collected, FileImages, FileTable
 from criupy.resources.kind import FileKind
+from criupy.resources.openfile import OpenFile
 
 
 class Pipe(FileKind):
@@ -28,6 +29,9 @@ class Pipe(FileKind):
 
     def identity(self, file: OpenFile) -> tuple[Hashable, ...]:
         return ()
+
+    def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
+        return self.name, entry.pipe.pipe_id
 
     def collect(self, file: OpenFile, table: FileTable) -> pipecontent.PipeContent | None:
         if file.readable and table.first(("pipe", file.info.ino)):
@@ -46,7 +50,7 @@ class Pipe(FileKind):
         pipe_id = entry.pipe.pipe_id
         about = f"pipe:[{pipe_id}]"
         saved = table.snapshot.pipes_data.get(pipe_id)
-        ends_held = [one.pipe for one in table.pipes[entry.type, pipe_id]]
+        ends_held = [one.pipe for one in table.groups[self.together(entry)]]
         in_packets = any(end.flags & os.O_DIRECT for end in ends_held) or (saved and saved.entry.packets)
         packets = os.O_DIRECT if in_packets else 0
         read_end, write_end = table.numbers.take(), table.numbers.take()
@@ -73,20 +77,20 @@ class Pipe(FileKind):
 
 
 def warnings(files: Iterable[OpenFile], features: KernelFeatures) -> Iterator[str]:
-    """Of the pipes among the descriptors of a running task: whose size or whose other end will not come back."""
+    """Of the pipes among the descriptors of running tasks: whose size or whose other end will not come back."""
     limit = _size_limit()
-    sizes: dict[bytes, tuple[int, int]] = {}
+    sizes: dict[bytes, tuple[str, int]] = {}
     here: dict[bytes, int] = {}
     alone: dict[bytes, int] = {}
     for file in files:
         if not file.link.startswith(b"pipe:["):
             continue
-        sizes.setdefault(file.link, (file.fd, fcntl.fcntl(file.own, pipecontent.F_GETPIPE_SZ)))
+        what = f"task {file.pid}, fd {file.fd} ({file.link.decode()})"
+        sizes.setdefault(file.link, (what, fcntl.fcntl(file.own, pipecontent.F_GETPIPE_SZ)))
         access = file.flags & os.O_ACCMODE
         here[file.link] = here.get(file.link, 0) | _SIDES[access]
         alone[file.link] = alone.get(file.link, 0) | _left_alone(file.own)
-    for link, (fd, size) in sizes.items():
-        what = f"fd {fd} ({link.decode()})"
+    for link, (what, size) in sizes.items():
         if size > limit and not features.has_capability(pipecontent.CAP_SYS_RESOURCE):
             yield f"{what}: without CAP_SYS_RESOURCE its size of {size} bytes comes back as {limit}"
         for side, name in ((_READ, "reads from"), (_WRITE, "writes to")):

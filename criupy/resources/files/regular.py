@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from criupy.images.pb import fdtable_pb2
 from criupy.model.plan import Step
 from criupy.resources.fileplan import TablePlan, open_path, reg_entry
-from criupy.resources.filetable import Collected, FileImages, OpenFile, path_entry
+from criupy.resources.filetable import Collected, FileImages, path_entry
 from criupy.resources.kind import FileKind
+from criupy.resources.openfile import OpenFile
 
 _NO_SEEK = (1 << 64) - 1
 _STATELESS_DEVICES = {

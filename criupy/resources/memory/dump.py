@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from criupy.linux.features import KernelFeatures
     from criupy.resources.filetable import FileTable
     from criupy.tracee.batch import Results, SyscallBatch
-    from criupy.tracee.freezer import FrozenProcess
+    from criupy.tracee.frozen import FrozenProcess
 
 _WORTH_A_THREAD = 64 << 20
 Progress = Callable[[str, int, int], None]

@@ -75,13 +75,15 @@ _ADVICE = {
 }
 
 
-def choose_stub_base(mm: mm_entry) -> int:
-    """A range of `STUB_SPACE` bytes that no area of the image comes near.  ImageError if there is none."""
-    return _hole(_occupied(mm), STUB_SPACE, STUB_SPACE)
+def choose_stub_base(mms: Iterable[mm_entry]) -> int:
+    """A range of `STUB_SPACE` bytes that no area of any image comes near.  ImageError if there is none."""
+    return _hole(_occupied(*mms), STUB_SPACE, STUB_SPACE)
 
 
-def _occupied(mm: mm_entry) -> list[tuple[int, int]]:
-    return sorted((vma.start, vma.end) for vma in mm.vmas if not vma.status & (VSYSCALL | GUARD))
+def _occupied(*mms: mm_entry) -> list[tuple[int, int]]:
+    return sorted(
+        {(vma.start, vma.end) for mm in mms for vma in mm.vmas if not vma.status & (VSYSCALL | GUARD)}
+    )
 
 
 def _hole(occupied: Iterable[tuple[int, int]], size: int, align: int) -> int:
@@ -116,7 +118,7 @@ class MemoryPlan:
         self.own = own
         self.vmas = [vma for vma in self.mm.vmas if not vma.status & (VSYSCALL | GUARD)]
         self.runs = list(task.pagemap.runs)
-        self.pages = Ref("pages", task.pagemap.pages_id)
+        self.pages_id = task.pagemap.pages_id
         self.made: list[vma_entry] = []
         """Areas that the kernel makes with their content: vvar and vdso."""
         self.patches: list[tuple[int, bytes]] = []
@@ -159,7 +161,7 @@ class MemoryPlan:
 
     def _clear(self) -> Iterator[Step]:
         """Everything goes that exec gave the stub."""
-        base = choose_stub_base(self.mm)
+        base = self.subject.stub.base
         yield self.step(Stage.MAPPINGS, "munmap", 0, base)
         yield self.step(Stage.MAPPINGS, "munmap", base + STUB_SPACE, mman.TASK_SIZE - base - STUB_SPACE)
 
@@ -183,7 +185,7 @@ class MemoryPlan:
             self.subject.warn(
                 "a thread was stopped inside another kernel's vdso: it may misread a clock once"
             )
-        base = choose_stub_base(self.mm)
+        base = self.subject.stub.base
         start = _hole(sorted([*_occupied(self.mm), (base, base + STUB_SPACE)]), self.own.size, _GAP)
         patches = vdso.bridge(image, start + self.own.data_size, self.own, inside)
         self.patches = [(code.start + offset, content) for offset, content in patches]
@@ -264,12 +266,19 @@ class MemoryPlan:
                 yield self.step(Stage.MAPPINGS, "madvise", *args, tolerate=tolerate, about=about)
 
     def _content(self) -> Iterator[Step]:
-        ranges = ((run.vaddr, run.end, run.offset) for run in self._wanted_runs())
-        for start, end, offset in _joined(ranges):
+        """By a descriptor of the nursery's, which is there for as long as it takes."""
+        runs = [*self._wanted_runs()]
+        if not runs:
+            return
+        pages, stub = Ref("pages", self.pages_id), self.subject.stub
+        number = stub.pages.index(self.pages_id)
+        yield self.step(Stage.CONTENT, "pidfd_getfd", stub.nursery_fd, number, 0)._replace(gives=pages)
+        for start, end, offset in _joined((run.vaddr, run.end, run.offset) for run in runs):
             for at in range(start, end, _LARGEST_READ):
                 size = min(_LARGEST_READ, end - at)
-                args = (self.pages, at, size, offset + at - start)
+                args = (pages, at, size, offset + at - start)
                 yield self.step(Stage.CONTENT, "pread64", *args, expect=size, about=f"pages at {at:#x}")
+        yield self.step(Stage.CONTENT, "close", pages)
 
     def _wanted_runs(self) -> Iterator[PageRun]:
         """The runs without what belongs to areas that the kernel makes."""

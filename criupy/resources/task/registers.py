@@ -11,7 +11,7 @@ from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.linux.procfs import task as procfs
 from criupy.model.plan import Step, ThreadState
 from criupy.resources.task.base import Dumpable
-from criupy.tracee.freezer import regs_for_image
+from criupy.tracee.frozen import regs_for_image
 
 if TYPE_CHECKING:
     from criupy.images.pb.arch_pb2 import thread_info_x86, user_x86_fpregs_entry

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from criupy.errors import ImageError
+from criupy.linux.prctl import PR_SET_DUMPABLE, PR_SET_NAME
 from criupy.linux.procfs import task as procfs
-from criupy.model.plan import Stage, Step
+from criupy.linux.syscalls import SIG_SETMASK
+from criupy.model.plan import Stage, Step, data, path
 from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from criupy.tracee.batch import SyscallBatch
 
 ALIVE, DEAD, STOPPED = 1, 2, 3
+LAST_SIGNAL = 64
 READ_IMPLIES_EXEC = 0x0400000
 """Source: Linux include/uapi/linux/personality.h."""
 
@@ -77,15 +81,35 @@ def _personality(core: core_entry) -> int | None:
     return int(digits, 16) if len(digits) <= 8 else None
 
 
+_TASK_COMM = 15
+_NOT_FATAL = (17, 18, 19, 20, 21, 22, 23, 28)
+"""Signals that end nobody by default.  Source: signal(7)."""
+
+
+def plan_death(core: core_entry, pid: int) -> Iterator[Step]:
+    """A task that is a zombie in the images dies as it did then; nobody has to dump its core again."""
+    status, file = core.tc.exit_code, f"core-{pid}.img"
+    signo, code = status & 0x7F, status >> 8 & 0xFF
+    yield Step(pid, Stage.ZOMBIES, "prctl", (PR_SET_NAME, path(core.tc.comm[:_TASK_COMM])))
+    if not signo:
+        yield Step(pid, Stage.ZOMBIES, "exit_group", (code,))
+        return
+    if signo in _NOT_FATAL or signo > LAST_SIGNAL:
+        raise ImageError(file, f"nobody dies of signal {signo}")
+    yield Step(pid, Stage.ZOMBIES, "prctl", (PR_SET_DUMPABLE, 0))
+    yield Step(pid, Stage.ZOMBIES, "rt_sigprocmask", (SIG_SETMASK, data(bytes(8), "{}"), 0, 8))
+    yield Step(pid, Stage.ZOMBIES, "tgkill", (pid, pid, signo))
+
+
 def zombie(core: core_entry, stat: bytes) -> None:
     """Fill the core of a dead process that waits for its parent, from its ``stat``.
 
-    ``exit_code`` is the whole wait status; CRIU restores 7 bits of it.
+    ``exit_code`` is the whole wait status; CRIU gives 7 bits of it back.
     """
     facts = procfs.stat(stat)
     core.mtype = core.X86_64
     core.tc.task_state = DEAD
-    core.tc.exit_code = core.tc.true_exit_code = facts.exit_code
+    core.tc.exit_code = facts.exit_code
     core.tc.personality = 0
     core.tc.flags = facts.flags
     core.tc.blk_sigset = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from typing import ClassVar
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from criupy.errors import ImageError
 from criupy.images.pb import core_pb2, fdtable_pb2, files_pb2, inventory_pb2
 from criupy.linux.features import KernelFeatures
-from criupy.model.plan import Ref, Stage, Step
+from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan
 from criupy.model.snapshot import PipeData, Snapshot, TaskImages
 from criupy.resources.fileplan import F_DUPFD, F_SETFD, SPARE_NUMBERS, Numbers, open_steps
 from criupy.resources.kind import PlanSubject
@@ -22,6 +23,7 @@ from criupy.resources.registry import FILE_KINDS
 PID = 100
 NOBODY = core_pb2.fown_entry(uid=0, euid=0, signum=0, pid_type=0, pid=0)
 CWD, ROOT = 1000, 1001
+STUB = StubPlan(0, nursery_fd=90, pages=(1,))
 
 
 def reg(
@@ -77,13 +79,24 @@ def snapshot(
     return Snapshot(inventory, (task,), by_id, {2: infos}, **more)  # type: ignore[arg-type]
 
 
+def steps_of(subject: PlanSubject) -> list[Step]:
+    """Of all tasks, those of the nursery first."""
+    nursery = subject._replace(tid=NURSERY)
+    steps, shared = FILE_KINDS.plan_shared(nursery, len(STUB.pages))
+    for task in subject.snapshot.tasks:
+        own = subject._replace(tid=task.pid, task=task)
+        steps += FILE_KINDS.plan_table(own, shared, STUB.nursery_fd)
+        steps += FILE_KINDS.plan_fs(own)
+    return steps
+
+
 def plan(saved: Snapshot, capabilities: int = -1) -> tuple[list[str], list[str]]:
     """(steps as text, warnings)"""
     warnings: list[str] = []
     features = KernelFeatures(capabilities=capabilities, pagemap_scan=True)
-    subject = PlanSubject(PID, saved.root, saved, features, warnings.append)
+    subject = PlanSubject(PID, saved.root, saved, features, warnings.append, STUB)
     shown = []
-    for step in FILE_KINDS.plan(subject):
+    for step in steps_of(subject):
         stage = "" if step.stage is Stage.FILES else f"{step.stage.name.lower()}: "
         shown.append(f"{stage}{step}" + (f" -> {step.expect}" if step.expect is not None else ""))
     return shown, warnings
@@ -298,9 +311,11 @@ def test_any_table_ends_up_as_it_was(table: dict[int, tuple[int, int]], draw: st
     }
     files = [makers[draw.draw(ENTRIES)](index) for index in range(9)]
     saved = snapshot(files, table)  # type: ignore[arg-type]
-    subject = PlanSubject(PID, saved.root, saved, KernelFeatures(capabilities=-1, pagemap_scan=True), str)
+    subject = PlanSubject(
+        PID, saved.root, saved, KernelFeatures(capabilities=-1, pagemap_scan=True), str, STUB
+    )
     model = Model()
-    for step in FILE_KINDS.plan(subject):
+    for step in steps_of(subject):
         if step.stage is Stage.FILES:
             model.run(step)
     assert model.highest < max(table, default=0) + 1 + SPARE_NUMBERS
@@ -362,3 +377,57 @@ def test_a_file_without_a_name() -> None:
     remap = files_pb2.remap_file_path_entry(orig_id=0, remap_id=1, remap_type=files_pb2.GHOST)
     with pytest.raises(ImageError, match="had no name any more"):
         plan(snapshot([reg(b"/file")], {0: 0}, remaps=(remap,)))
+
+
+def two_tasks(
+    files: Sequence[fdtable_pb2.file_entry], first: dict[int, int], second: dict[int, int]
+) -> Snapshot:
+    """A parent and its child, each with a table of its own."""
+    saved = snapshot(files, dict(first))
+    child = TaskImages(
+        PID + 7,
+        core_pb2.pstree_entry(pid=PID + 7, ppid=PID, pgid=PID, sid=PID, threads=[PID + 7]),
+        core_pb2.core_entry(),
+        ids=core_pb2.task_kobj_ids_entry(vm_id=3, files_id=3, fs_id=3, sighand_id=3),
+        fs=saved.root.fs,
+        threads={PID + 7: core_pb2.core_entry()},
+    )
+    infos = [
+        fdtable_pb2.fdinfo_entry(id=index, fd=fd, flags=0, type=saved.files[index].type)
+        for fd, index in second.items()
+    ]
+    return dataclasses.replace(saved, tasks=(*saved.tasks, child), fdinfo={**saved.fdinfo, 3: infos})
+
+
+def test_what_two_tasks_share_is_opened_by_the_nursery() -> None:
+    saved = two_tasks([reg(b"/log", os.O_RDWR, 9), reg(b"/own")], {0: 0, 1: 0, 2: 1}, {1: 0})
+    assert table_steps(saved) == [
+        'hold: openat(-100, "/log", 258, 0) -> 1',
+        "hold: lseek(1, 9, 0) -> 9",
+        "pidfd_getfd(90, 1, 0) -> 0",
+        "dup3(0, 1, 0)",
+        'openat(-100, "/own", 256, 0) -> 2',
+        "pidfd_getfd(90, 1, 0) -> 0",
+        "dup3(0, 1, 0)",
+        "close(0)",
+    ]
+
+
+def test_a_pipe_between_two_tasks_is_made_whole_by_the_nursery() -> None:
+    saved = two_tasks([pipe(5, os.O_RDONLY), pipe(5, os.O_WRONLY)], {0: 0}, {3: 1})
+    assert table_steps(saved) == [
+        "hold: pipe2(&<pipe 0x5>, 2048) -> 0",
+        "hold: fcntl(1, 4, 0)",
+        "hold: fcntl(2, 4, 0)",
+        "pidfd_getfd(90, 1, 0) -> 0",
+        "pidfd_getfd(90, 2, 0) -> 0",
+        "dup3(0, 3, 0)",
+        "close(0)",
+    ]
+
+
+def test_a_shared_epoll_gets_its_targets_in_one_table_only() -> None:
+    saved = two_tasks([epoll(4), eventfd(1)], {3: 0, 4: 1}, {3: 0, 4: 1})
+    steps = table_steps(saved)
+    assert [step for step in steps if step.startswith("epoll_ctl")] == ["epoll_ctl(3, 1, 4, {0x1, 0x4})"]
+    assert "epoll_create1" in steps[0]

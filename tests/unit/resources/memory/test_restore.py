@@ -16,7 +16,7 @@ from criupy.images.pb.fdtable_pb2 import REG, fdinfo_entry, file_entry
 from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.linux.features import KernelFeatures
-from criupy.model.plan import STUB_SPACE, Stage, Step
+from criupy.model.plan import STUB_SPACE, Step, StubPlan
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.resources.kind import PlanSubject
 from criupy.resources.memory import choose_stub_base, plan, vdso
@@ -87,7 +87,8 @@ def subject_of(
         fdinfo={2: [fdinfo_entry(id=3, flags=0, type=REG, fd=fd) for fd in fds]},
     )
     features = KernelFeatures(capabilities=0, pagemap_scan=True)
-    return PlanSubject(PID, task, snapshot, features, (warnings if warnings is not None else []).append)
+    stub = StubPlan(choose_stub_base([mm]), nursery_fd=90, pages=(7, 1))
+    return PlanSubject(PID, task, snapshot, features, (warnings if warnings is not None else []).append, stub)
 
 
 def planned(subject: PlanSubject) -> list[Step]:
@@ -142,10 +143,12 @@ def test_an_address_space() -> None:
         "mappings close(<mapped file 0x12>)",
         "mappings mmap(0x7f0000008000, 0x2000, 2, 0x104022, -1, 0)",
         "mappings mmap(0x7fff00000000, 0x4000, 3, 0x100122, -1, 0)",
+        "content pidfd_getfd(90, 1, 0) = <pages 0x1>",
         "content pread64(<pages 0x1>, 0x402000, 4096, 0)",
         "content pread64(<pages 0x1>, 0x409000, 4096, 4096)",
         "content pread64(<pages 0x1>, 0x7f0000009000, 4096, 0x2000)",
         "content pread64(<pages 0x1>, 0x7fff00001000, 0x3000, 0x3000)",
+        "content close(<pages 0x1>)",
         "protection madvise(0x40a000, 0x2000, 102)",
         "protection mprotect(0x402000, 4096, 1)",
         "protection mprotect(0x7f0000008000, 0x2000, 0)",
@@ -205,8 +208,10 @@ def test_the_kernel_maps_a_vdso_that_is_its_own() -> None:
         "mappings madvise(0x7f0000000000, 0x6000, 0)",
         "mappings mmap(0x400000, 4096, 3, 0x100022, -1, 0)",
         "mappings mmap(0x7f0000006000, 4096, 3, 0x100022, -1, 0)",
+        "content pidfd_getfd(90, 1, 0) = <pages 0x1>",
         "content pread64(<pages 0x1>, 0x400000, 4096, 0)",
         "content pread64(<pages 0x1>, 0x7f0000006000, 4096, 0x3000)",
+        "content close(<pages 0x1>)",
         *LAYOUT,
     ]
     assert steps[2].expect == 2 * PAGE
@@ -225,8 +230,10 @@ def test_a_vdso_of_another_kernel_is_bridged(monkeypatch: pytest.MonkeyPatch) ->
         "mappings madvise(0x7f0000001000, 0x3000, 16)",
         "mappings mmap(0x7f0000004000, 0x2000, 7, 0x100022, -1, 0)",
         "mappings mmap(0x7f0000006000, 4096, 3, 0x100022, -1, 0)",
+        "content pidfd_getfd(90, 1, 0) = <pages 0x1>",
         "content pread64(<pages 0x1>, 0x400000, 4096, 0)",
         "content pread64(<pages 0x1>, 0x7f0000004000, 0x3000, 4096)",
+        "content close(<pages 0x1>)",
         "protection process_vm_writev(77, &jumps, 1, &[16 bytes], 1, 0)",
         "protection mprotect(0x7f0000004000, 0x2000, 5)",
         *LAYOUT,
@@ -269,7 +276,7 @@ def test_pages_elsewhere_are_refused(flags: int) -> None:
 def test_much_content_is_cut_for_two_threads() -> None:
     start = 0x7F0000000000
     steps = planned(subject_of([area(start, 10000)], [(start, 10000, 6)]))
-    reads = [step.args[1:] for step in steps if step.stage is Stage.CONTENT]
+    reads = [step.args[1:] for step in steps if step.call == "pread64"]
     assert reads == [
         (start, 16 << 20, 0),
         (start + (16 << 20), 16 << 20, 16 << 20),
@@ -300,7 +307,7 @@ def test_the_stub_is_in_nobodys_way(shape: list[tuple[int, int]]) -> None:
         at += pages
     mm = mm_entry(vmas=vmas)
     try:
-        base = choose_stub_base(mm)
+        base = choose_stub_base([mm])
     except ImageError:
         edges = [0, *(edge for vma in vmas for edge in (vma.start, vma.end)), 0x7FFFFFFFF000]
         gaps = [end - start for start, end in zip(edges[::2], edges[1::2], strict=True)]

@@ -9,7 +9,7 @@ import pytest
 from criupy.images.pb.core_pb2 import core_entry, pstree_entry, seccomp_entry
 from criupy.images.pb.memory_pb2 import mm_entry
 from criupy.linux.features import KernelFeatures
-from criupy.model.plan import order
+from criupy.model.plan import StubPlan, order
 from criupy.model.snapshot import TaskImages
 from criupy.resources.kind import DumpSink, PlanSubject
 from criupy.tracee.batch import RECORD, SyscallBatch
@@ -126,7 +126,7 @@ class Planning:
         tree = pstree_entry(pid=7, ppid=parent, pgid=7, sid=7, threads=list(self.cores))
         task = TaskImages(7, tree, self.core(7), mm=self.mm, threads=self.cores)
         snapshot = SimpleNamespace(seccomp=self.seccomp)
-        return PlanSubject(tid, task, snapshot, self.features, self.warnings.append)
+        return PlanSubject(tid, task, snapshot, self.features, self.warnings.append, StubPlan(0))
 
     def lines(self, kind, tid: int = 7, *, parent: int = 1) -> list[str]:
         steps = kind.plan(self.core(tid), self.subject(tid, parent=parent))

@@ -12,6 +12,7 @@ from criupy.errors import ImageError
 from criupy.images.pb.core_pb2 import core_entry
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as procfs
+from criupy.model.plan import StubPlan
 from criupy.resources.kind import PlanSubject
 from criupy.resources.task.creds import Creds, CredsFacts
 
@@ -100,7 +101,7 @@ def test_the_last_capset_gives_what_the_image_has_and_criupy_may_give(
 ) -> None:
     core = fill(core_entry(), prm=prm, eff=eff & prm, bnd=bnd)
     features = KernelFeatures(capabilities=own, pagemap_scan=True)
-    subject = PlanSubject(7, None, None, features, lambda _: None)
+    subject = PlanSubject(7, None, None, features, lambda _: None, StubPlan(0))
     calls = [(step.call, step.args) for step in Creds().plan(core, subject)]
     last = [args[1].text for call, args in calls if call == "capset"][-1]
     assert last == f"{{effective {eff & prm & own:#x}, permitted {prm & own:#x}, inheritable 0x0}}"

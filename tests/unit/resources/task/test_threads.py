@@ -272,3 +272,16 @@ def test_the_order_of_kinds() -> None:
         ("credentials", "thread attributes"),  # a change of ids resets the death signal
     ]:
         assert names.index(first) < names.index(then)
+
+
+def test_a_zombie_dies_as_it_did():
+    core = core_entry(mtype=core_entry.X86_64)
+    core.tc.task_state, core.tc.comm, core.tc.exit_code = 2, b"worker", 255 << 8
+    assert [str(step) for step in taskstate.plan_death(core, 7)] == ['prctl(15, "worker")', "exit_group(255)"]
+    core.tc.exit_code = 9
+    assert [step.call for step in taskstate.plan_death(core, 7)] == [
+        "prctl", "prctl", "rt_sigprocmask", "tgkill",
+    ]  # fmt: skip
+    core.tc.exit_code = 17
+    with pytest.raises(ImageError, match="nobody dies of signal 17"):
+        list(taskstate.plan_death(core, 7))

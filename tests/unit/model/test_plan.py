@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from criupy.errors import ImageError
 from criupy.model.plan import (
+    CLONE_PARENT,
+    NURSERY,
     Data,
     Field,
     Out,
@@ -15,8 +17,10 @@ from criupy.model.plan import (
     RestorePlan,
     Stage,
     Step,
+    StubPlan,
     TaskPlan,
     ThreadState,
+    clone_args,
     data,
     order,
     path,
@@ -70,11 +74,13 @@ def test_a_long_plan_is_ordered_without_recursion() -> None:
 
 def test_the_text_of_a_plan_holds_tree_steps_and_release() -> None:
     state = ThreadState(5, (0,) * 27, b"x" * 512, 0)
-    task = TaskPlan(pid=5, ppid=0, pgid=5, sid=5, threads=(state,), stub_base=0x10000)
-    plan = RestorePlan((task,), order([Step(5, Stage.FILESYSTEM, "umask", (18,))]))
+    birth = Step(NURSERY, Stage.TREE, "clone3", clone_args(CLONE_PARENT, 5), expect=5)
+    task = TaskPlan(pid=5, threads=(state,))
+    steps = order([Step(5, Stage.FILESYSTEM, "umask", (18,)), birth])
+    plan = RestorePlan((task,), steps, StubPlan(0x10000))
     assert str(plan).splitlines() == [
-        "tree              5  clone3(set_tid=5), 1 threads",
+        "tree        nursery  clone3({CLONE_PARENT, set_tid=5}, 88)",
         "filesystem        5  umask(18)",
         "resume            5  registers, 512 bytes of xstate, mask",
     ]
-    assert [stage for stage, _ in plan.stages()] == [Stage.FILESYSTEM]
+    assert [stage for stage, _ in plan.stages()] == [Stage.TREE, Stage.FILESYSTEM]
