@@ -61,9 +61,7 @@ class _Planning:
         growth = grow([_kinsman(task) for task in self.snapshot.tasks])
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
-        shared_steps, shared = FILE_KINDS.plan_shared(
-            self._subject(self.snapshot.root, stub, NURSERY), len(stub.pages)
-        )
+        shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
         steps = [*self._clocks(), *growth.steps, *order(shared_steps)]
         for task in self.snapshot.tasks:
             if task.zombie:
@@ -84,7 +82,8 @@ class _Planning:
 
     def _stub(self, living: list[TaskImages], growth: Growth) -> StubPlan:
         descriptors = (info.fd for task in living for info in self.snapshot.fds(task))
-        pages = {task.pagemap.pages_id for task in living if task.pagemap and task.pagemap.present_pages}
+        maps = [*(task.pagemap for task in living if task.pagemap), *self.snapshot.shmem.values()]
+        pages = {pagemap.pages_id for pagemap in maps if pagemap.present_pages}
         return StubPlan(
             base=memory.choose_stub_base(task.mm for task in living if task.mm is not None),
             meeting_signal=_meeting_signal(living),
@@ -124,7 +123,7 @@ class _Planning:
         if self._has_own_table(task):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
         yield from FILE_KINDS.plan_fs(leader)
-        yield from memory.plan(leader)
+        yield from memory.plan(leader, shared.memory)
         if self._has_own_table(task):
             yield Step(
                 task.pid, Stage.FILESYSTEM, "close", (stub.nursery_fd,), about="the nursery's descriptor"

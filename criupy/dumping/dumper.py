@@ -99,6 +99,7 @@ def _dump(
             images.table.look_ahead(member.pid)
         pages = PagesFiles(writer, len(members))
         stack.callback(pages.close)
+        stack.callback(images.table.shmem.close)
         watch.start("freezing")
         watch.start("frozen")
         tree = stack.enter_context(freeze_tree(options.tree, timeout=options.timeout or _FOR_EVER))
@@ -110,6 +111,7 @@ def _dump(
         watch.start("memory")
         for process in facts.processes:
             memory.copy_pages(process.memory, pages.open(process.pid), report.progress)
+        images.table.shmem.copy(pages.open_next)
         watch.stop("memory")
         if options.leave_running:
             stack.close()
@@ -129,19 +131,25 @@ class PagesFiles:
     def __init__(self, writer: ImageWriter, ahead: int) -> None:
         self._writer = writer
         self._descriptors = [create_pages(writer, number) for number in range(1, ahead + 1)]
+        self._used = 0
         self.ids: dict[int, int] = {}
         """By pid."""
 
     def open(self, pid: int) -> int:
         """The descriptor of a file for one more process."""
-        self.ids[pid] = len(self.ids) + 1
-        if self.ids[pid] > len(self._descriptors):
-            self._descriptors.append(create_pages(self._writer, self.ids[pid]))
-        return self._descriptors[self.ids[pid] - 1]
+        self.ids[pid], descriptor = self.open_next()
+        return descriptor
+
+    def open_next(self) -> tuple[int, int]:
+        """Id and descriptor of one more file."""
+        self._used += 1
+        if self._used > len(self._descriptors):
+            self._descriptors.append(create_pages(self._writer, self._used))
+        return self._used, self._descriptors[self._used - 1]
 
     def close(self) -> None:
         """Those that nobody needed go."""
-        for number in range(len(self.ids) + 1, len(self._descriptors) + 1):
+        for number in range(self._used + 1, len(self._descriptors) + 1):
             remove_pages(self._writer, number)
         while self._descriptors:
             os.close(self._descriptors.pop())

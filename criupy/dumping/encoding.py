@@ -102,6 +102,8 @@ def encode(tree: TreeFacts, images: Images, pages_ids: Mapping[int, int]) -> Sna
         seccomp=_seccomp(sink),
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
+        memfds=images.table.shmem.entries(),
+        shmem=images.table.shmem.pagemaps(),
         timens=timens.encode(tree.clocks),
     )
 

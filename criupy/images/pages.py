@@ -28,6 +28,7 @@ MAX_PARENTS = 1024
 """Image sets that one may be built upon; more is taken for a loop."""
 
 _MAX_COUNT = 0xFFFFFFFF
+_PIECE = 1 << 20
 _ADDRESS_SPACE = 1 << 64
 
 
@@ -132,9 +133,10 @@ def reserve_pages(fd: int, size: int) -> None:
         raise ImageError("pages file", f"cannot be written: {os.strerror(error.errno or 0)}") from error
 
 
-def send_pages(fd: int, buffer: int, size: int, offset: int) -> None:
-    """Writes the first ``size`` bytes of the file ``buffer`` to a pages file.  ImageError when it does not take all.
+def send_pages(fd: int, buffer: int, size: int, offset: int, *, start: int = 0) -> None:
+    """Writes ``size`` bytes of the file ``buffer``, from ``start`` on, to a pages file.
 
+    ImageError when it does not take all.
     sendfile writes 64 KiB at a time.  Larger writes get larger folios in the page cache; where a virtual machine
     gives free memory back to its host, those have to be fetched again, which takes twice the time and more.
     """
@@ -143,11 +145,12 @@ def send_pages(fd: int, buffer: int, size: int, offset: int) -> None:
         os.lseek(fd, offset, os.SEEK_SET)
         while done < size:
             try:
-                count = os.sendfile(fd, buffer, done, size - done)
+                count = os.sendfile(fd, buffer, start + done, size - done)
             except OSError as error:
                 if error.errno != errno.EINVAL:  # a file system that does not know splice
                     raise
-                count = os.pwrite(fd, os.pread(buffer, size - done, done), offset + done)
+                content = os.pread(buffer, min(size - done, _PIECE), start + done)
+                count = os.pwrite(fd, content, offset + done)
             if not count:
                 raise ImageError("pages file", "takes no more")
             done += count

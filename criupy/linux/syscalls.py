@@ -204,6 +204,7 @@ def fallocate(fd: int, size: int) -> None:
 
 
 TMPFS_MAGIC = 0x01021994
+HUGETLBFS_MAGIC = 0x958458F6
 """Source: Linux include/uapi/linux/magic.h."""
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from criupy.errors import ImageError
 from criupy.linux.abi import WALL
 from criupy.linux.prctl import PR_SET_CHILD_SUBREAPER
-from criupy.model.plan import CLONE_FILES, CLONE_PARENT, NURSERY, SIGCHLD, Ref, Stage, Step, clone_args
+from criupy.model.plan import CLONE_FILES, CLONE_PARENT, NURSERY, SIGCHLD, Arg, Ref, Stage, Step, clone_args
 
 _PASSING = 1 << 40
 """From here on: tasks whose pid is the kernel's choice, in the order of their births."""
@@ -88,8 +88,10 @@ class _Tree:
         self._end_helpers()
         return Growth(tuple(self.steps), tuple(self.helpers), frozenset(self.told))
 
-    def _step(self, tid: int, call: str, *args: object, **more: object) -> None:
-        self.steps.append(Step(tid, Stage.TREE, call, args, **more))  # type: ignore[arg-type]
+    def _step(
+        self, tid: int, call: str, *args: Arg, expect: int | None = None, gives: Ref | None = None
+    ) -> None:
+        self.steps.append(Step(tid, Stage.TREE, call, args, expect=expect, gives=gives))
 
     def _born_sessions(self, tasks: Sequence[Kinsman]) -> dict[int, int]:
         """A leader was born in a session that its own children still have, if they have none of hers."""

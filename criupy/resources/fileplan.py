@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.model.plan import Arg, Ref, Stage, Step, data, path
+from criupy.resources import shmem
+from criupy.resources.shmem import Made
 
 if TYPE_CHECKING:
     from criupy.linux.features import KernelFeatures
@@ -72,6 +74,8 @@ class TablePlan:
     numbers: Numbers = field(default_factory=Numbers)
     groups: dict[Hashable, list[fdtable_pb2.file_entry]] = field(default_factory=dict)
     """What has to be opened together, by `FileKind.together`."""
+    memory: Made = field(default_factory=lambda: Made({}, {}))
+    """Shared memory, in the nursery."""
     _moving: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -132,10 +136,12 @@ class Shared(NamedTuple):
     at: dict[int, int]
     made_by: dict[int, int]
     """The files_id of the first table that has it, by file id."""
+    memory: dict[tuple[int, int], int]
+    """What is mapped of shared memory, by (file id, access mode)."""
 
 
-def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject, first: int) -> tuple[list[Step], Shared]:
-    """Opens in the nursery, from the number ``first`` on, what no table has for itself alone.
+def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[list[Step], Shared]:
+    """Makes in the nursery, beside its pages files, what no table has for itself alone.
 
     Raises `ImageError` for a kind that cannot be restored yet.
     """
@@ -151,11 +157,11 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject, first: int)
             members.setdefault(group, {})[entry.id] = entry
             made_by.setdefault(entry.id, files_id)
     table = TablePlan(subject, Stage.HOLD)
-    for number in range(first):
+    for number in range(len(subject.stub.pages)):
         table.numbers.occupy(number)
-    steps: list[Step] = []
+    steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
     for group, holders in tables.items():
-        if len(holders) > 1:
+        if len(holders) > 1 or any(kinds[entry.type].held for entry in members[group].values()):
             entries = list(members[group].values())
             table.groups[group] = entries
             for entry in entries:
@@ -163,7 +169,7 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject, first: int)
                     steps += kinds[entry.type].plan(entry, table)
             for entry in entries:
                 steps += _owner(entry, table)
-    return steps, Shared(table.at, made_by)
+    return steps, Shared(table.at, made_by, table.memory.mapped)
 
 
 def _tables(snapshot: Snapshot) -> Iterator[tuple[int, Sequence[fdtable_pb2.fdinfo_entry]]]:

@@ -22,6 +22,7 @@ from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
+from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -114,6 +115,9 @@ class FileTable:
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
+        self.shmem = SharedMemory()
+        self._memory: dict[int, int] = {}
+        """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
 
     def new_id(self) -> int:
@@ -146,7 +150,7 @@ class FileTable:
         ahead = self._ahead.pop(process.pid, None)
         for file in open_files(process.pid, ahead):
             kind = find_kind(self._kinds, file)
-            gone = file.stat is not None and not file.stat.st_nlink
+            gone = file.stat is not None and not file.stat.st_nlink and not kind.nameless
             if gone or b"lock:" in file.info.rest or any(kind.obstacles(file)):
                 obstacles += _obstacles(self._kinds, file, _comm(process.pid))
             else:
@@ -173,6 +177,8 @@ class FileTable:
             one.kind.encode(one, entry, images)
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
+        for file_id, inode_id in self._memory.items():
+            images.files[file_id] = file_entry(file_id, inode_id, None)
         images.files = dict(sorted(images.files.items()))
         numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
         images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
@@ -188,7 +194,7 @@ class FileTable:
         opened = (
             (one.file.link, one.file.stat, one.file.pid, f"fd {one.file.fd} ({one.kind.name})")
             for one in self._collected
-            if one.file.stat
+            if one.file.stat and not one.kind.nameless
         )
         for name, found, pid, what in (*opened, *self._paths.values()):
             problem = name_problem(name, found)
@@ -214,12 +220,21 @@ class FileTable:
         """Equal regular files share an id; directories and devices never do."""
         where = f"/proc/{pid}/{link}"
         name, found = os.readlink(os.fsencode(where)), os.stat(where)
+        if is_shared_memory(name, found.st_nlink):
+            return self._mapped_memory(where, name, found)
         key = (found.st_dev, found.st_ino, name)
         if stat.S_ISREG(found.st_mode) and key in self._path_ids:
             return self._path_ids[key]
         file_id = self._path_ids[key] = self.new_id()
         self._paths[file_id] = (name, found, pid, what)
         return file_id
+
+    def _mapped_memory(self, where: str, name: bytes, found: os.stat_result) -> int:
+        key = ("memory", found.st_dev, found.st_ino)
+        if key not in self._path_ids:
+            file_id = self._path_ids[key] = self.new_id()
+            self._memory[file_id] = self.shmem.add(where, name)
+        return self._path_ids[key]
 
 
 def find_kind(kinds: Mapping[str, FileKind], file: OpenFile) -> FileKind:
@@ -327,7 +342,7 @@ def _obstacles(kinds: Mapping[str, FileKind], file: OpenFile, comm: str) -> Iter
     kind = find_kind(kinds, file)
     found = [*kind.obstacles(file)]
     if kind.type != fdtable_pb2.UND:
-        if file.stat and (problem := name_problem(file.link, file.stat)):
+        if file.stat and not kind.nameless and (problem := name_problem(file.link, file.stat)):
             found.append(problem)
         found += [_lock_problem(lock) for lock in fdinfo.locks(file.info.rest)]
     for why, hint in found:
@@ -363,6 +378,8 @@ class Refused:
     name: str
     match: tuple[str, ...]
     hint: str = "close it before the dump, or stop what uses it"
+    held: bool = False
+    nameless: bool = False
 
     @property
     def type(self) -> fdtable_pb2.fd_types:

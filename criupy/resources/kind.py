@@ -150,6 +150,16 @@ class FileKind(Protocol):
     """
 
     @property
+    def held(self) -> bool:
+        """Whether only the nursery can open it, whoever has it."""
+        return False
+
+    @property
+    def nameless(self) -> bool:
+        """Whether it has no name by which it could be opened again, and needs none."""
+        return False
+
+    @property
     def name(self) -> str: ...
 
     @property

@@ -6,6 +6,7 @@ from criupy.resources.files.epoll import Epoll
 from criupy.resources.files.eventfd import Eventfd
 from criupy.resources.files.fifo import Fifo
 from criupy.resources.files.kinds import FileKinds
+from criupy.resources.files.memfd import Memfd
 from criupy.resources.files.pipe import Pipe
 from criupy.resources.files.refused import REFUSED
 from criupy.resources.files.regular import RegularFile
@@ -52,6 +53,7 @@ FILE_KINDS = FileKinds(
         Fifo(),
         Eventfd(),
         Epoll(),
+        Memfd(),
         *REFUSED,
     )
 )

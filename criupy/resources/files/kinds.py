@@ -36,9 +36,9 @@ class FileKinds:
         """For one dump."""
         return filetable.FileTable(self._by_sort)
 
-    def plan_shared(self, subject: PlanSubject, first: int) -> tuple[list[Step], Shared]:
-        """What the nursery opens, from the number ``first`` on, for several tasks."""
-        return plan_shared(self._by_type, subject, first)
+    def plan_shared(self, subject: PlanSubject) -> tuple[list[Step], Shared]:
+        """What the nursery makes and opens for several tasks."""
+        return plan_shared(self._by_type, subject)
 
     def plan_table(self, subject: PlanSubject, shared: Shared, nursery_fd: int) -> Iterator[Step]:
         """The descriptors of a task and of those that share its table."""

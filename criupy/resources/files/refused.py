@@ -18,7 +18,6 @@ REFUSED = (
         tuple(f"character device {major}" for major in _TTY_MAJORS),
         "start the program with its input and output on files or /dev/null",
     ),
-    Refused("memfd", ("memfd",)),
     Refused("pidfd", ("pidfd", "anon_inode:[pidfd]")),
     Refused("io_uring", ("anon_inode:[io_uring]",)),
     Refused("userfaultfd", ("anon_inode:[userfaultfd]",)),

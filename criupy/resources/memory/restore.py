@@ -11,7 +11,7 @@ import errno
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from criupy.errors import ImageError
@@ -26,7 +26,6 @@ from criupy.resources.memory.vma import (
     FILE_PRIVATE,
     FILE_SHARED,
     GUARD,
-    MEMFD,
     SHSTK,
     SOCKET,
     SYSVIPC,
@@ -34,6 +33,7 @@ from criupy.resources.memory.vma import (
     VSYSCALL,
     VVAR,
 )
+from criupy.resources.shmem import access_mode
 
 if TYPE_CHECKING:
     from criupy.images.pages import PageRun
@@ -56,7 +56,6 @@ _MAP_FLAGS = (
     | 0x3F << mman.MAP_HUGE_SHIFT
 )
 _NOT_YET = {
-    MEMFD: "shared anonymous memory or a memfd",
     ANON_SHARED: "shared anonymous memory",
     SYSVIPC: "System V shared memory",
     SOCKET: "a mapped socket",
@@ -96,22 +95,28 @@ def _hole(occupied: Iterable[tuple[int, int]], size: int, align: int) -> int:
     raise ImageError("mm", f"its mappings leave no {size:#x} bytes of address space free")
 
 
-def plan(subject: PlanSubject, own_vdso: vdso.Vdso | None = None) -> Iterator[Step]:
-    """The steps that make the address space of a task; ``own_vdso``: this kernel's, if not asked for here.
+def plan(
+    subject: PlanSubject, shared: Mapping[tuple[int, int], int], own_vdso: vdso.Vdso | None = None
+) -> Iterator[Step]:
+    """The steps that make the address space of a task.
+
+    ``shared``: numbers that shared memory has in the nursery, by file id and access mode; ``own_vdso``: this kernel's,
+    if not asked for here.
 
     Raises `ImageError` for what cannot be restored yet.
     """
-    return MemoryPlan(subject, own_vdso or vdso.running()).steps()
+    return MemoryPlan(subject, shared, own_vdso or vdso.running()).steps()
 
 
 class MemoryPlan:
     """One address space while it is planned."""
 
-    def __init__(self, subject: PlanSubject, own: vdso.Vdso) -> None:
+    def __init__(self, subject: PlanSubject, shared: Mapping[tuple[int, int], int], own: vdso.Vdso) -> None:
         task = subject.task
         if task.mm is None or task.pagemap is None:
             raise ImageError(f"mm-{task.pid}.img", "is missing")
         self.subject = subject
+        self.shared = shared
         self.tid = subject.tid
         self.mm = task.mm
         self.name = f"mm-{task.pid}.img"
@@ -215,13 +220,26 @@ class MemoryPlan:
             if self._has_file(vma):
                 if key not in opened:
                     opened[key] = Ref("mapped file", key[0] << 2 | key[1])
-                    snapshot = self.subject.snapshot
-                    yield from open_steps(snapshot, key[0], self.tid, Stage.MAPPINGS, key[1], opened[key])
+                    yield from self._open(key, opened[key])
                 fd = opened[key]
             yield self._mmap(vma, fd, writable=self._has_content(vma, starts))
             yield from self._advise(vma)
             if key in opened and last_use[key] == vma.start:
                 yield self.step(Stage.MAPPINGS, "close", opened[key])
+
+    def _open(self, key: tuple[int, int], ref: Ref) -> Iterator[Step]:
+        if key in self.shared:
+            fetch = self.step(
+                Stage.MAPPINGS,
+                "pidfd_getfd",
+                self.subject.stub.nursery_fd,
+                self.shared[key],
+                0,
+                about="shared memory",
+            )
+            yield fetch._replace(gives=ref)
+            return
+        yield from open_steps(self.subject.snapshot, key[0], self.tid, Stage.MAPPINGS, key[1], ref)
 
     @staticmethod
     def _has_file(vma: vma_entry) -> bool:
@@ -230,10 +248,7 @@ class MemoryPlan:
     @staticmethod
     def _key(vma: vma_entry) -> tuple[int, int]:
         """What is opened: the file id, and the access mode."""
-        if vma.HasField("fdflags"):
-            return vma.shmid, vma.fdflags & os.O_ACCMODE
-        shared_writable = vma.flags & mman.MAP_SHARED and vma.prot & mman.PROT_WRITE
-        return vma.shmid, os.O_RDWR if shared_writable else os.O_RDONLY
+        return vma.shmid, access_mode(vma)
 
     def _has_content(self, vma: vma_entry, starts: list[int]) -> bool:
         if any(vma.start <= address < vma.end for address, _ in self.patches):

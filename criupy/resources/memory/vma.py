@@ -17,6 +17,7 @@ from criupy.linux import mman
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs.maps import Mapping, parse_smaps
 from criupy.resources.filetable import name_problem
+from criupy.resources.shmem import is_shared_memory
 
 REGULAR = 1 << 0
 VSYSCALL = 1 << 2
@@ -121,7 +122,7 @@ def obstacles(pid: int, _features: KernelFeatures) -> Iterator[Obstacle]:
         elif area.file and area.file.path not in named:
             named.add(area.file.path)
             problem = name_problem(area.file.path, area.file.stat)
-            if problem:
+            if problem and not area.status & MEMFD:
                 yield Obstacle(pid, _comm(pid), _what(area.start, area.end, area.file.path), *problem)
 
 
@@ -230,11 +231,8 @@ def _advice(telling: frozenset[str]) -> int:
 
 
 _UNNAMED = {
-    b"/dev/zero (deleted)": "shared anonymous memory cannot be dumped yet",
-    b"/memfd:": "a mapped memfd cannot be dumped yet",
     b"/SYSV": "System V shared memory cannot be dumped yet",
     b"/[aio]": "an AIO context cannot be dumped yet",
-    b"/anon_hugepage": "shared huge pages cannot be dumped yet",
     b"/secretmem": "secret memory cannot be dumped",
     b"socket:": "a mapped socket cannot be dumped yet",
     b"anon_inode:": "memory of this kind cannot be dumped yet",
@@ -243,6 +241,9 @@ _UNNAMED = {
 
 
 def _file_status(mapping: Mapping, file: MappedFile | None) -> int:
+    backing = FILE_SHARED if mapping.shared else FILE_PRIVATE
+    if file is not None and is_shared_memory(mapping.name, file.stat.st_nlink):
+        return REGULAR | backing | MEMFD
     named = file is not None and file.stat.st_nlink  # then it may have any name
     for prefix, why in _UNNAMED.items():
         if mapping.name.startswith(prefix) and not named:
@@ -254,7 +255,7 @@ def _file_status(mapping: Mapping, file: MappedFile | None) -> int:
     zero = stat.S_ISCHR(file.stat.st_mode) and file.stat.st_rdev == os.makedev(1, 5)
     if not zero and not stat.S_ISREG(file.stat.st_mode):
         raise Refusal("a mapped device cannot be dumped", "close the device first")
-    return REGULAR | (FILE_SHARED if mapping.shared else FILE_PRIVATE)
+    return REGULAR | backing
 
 
 def merge_vvar(areas: Iterable[Vma]) -> list[Vma]:

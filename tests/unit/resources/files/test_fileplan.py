@@ -82,7 +82,7 @@ def snapshot(
 def steps_of(subject: PlanSubject) -> list[Step]:
     """Of all tasks, those of the nursery first."""
     nursery = subject._replace(tid=NURSERY)
-    steps, shared = FILE_KINDS.plan_shared(nursery, len(STUB.pages))
+    steps, shared = FILE_KINDS.plan_shared(nursery)
     for task in subject.snapshot.tasks:
         own = subject._replace(tid=task.pid, task=task)
         steps += FILE_KINDS.plan_table(own, shared, STUB.nursery_fd)

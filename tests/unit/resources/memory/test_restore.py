@@ -92,7 +92,7 @@ def subject_of(
 
 
 def planned(subject: PlanSubject) -> list[Step]:
-    return list(plan(subject, OWN))
+    return list(plan(subject, {}, OWN))
 
 
 def text_of(steps: list[Step]) -> list[str]:
@@ -248,10 +248,6 @@ def test_no_vdso_stays_none() -> None:
 @pytest.mark.parametrize(
     ("vma", "why"),
     [
-        (
-            area(0x400000, 1, 3, 0x1, REGULAR | FILE_SHARED | MEMFD, shmid=3),
-            "memfd, which cannot be restored yet",
-        ),
         (area(0x400000, 1, 3, 0x21, REGULAR | 1 << 8), "shared anonymous memory"),
         (area(0x400000, 1, 3, 0x21, REGULAR | 1 << 8 | 1 << 10), "cannot be restored yet"),
         (area(0x400000, 1, 3, 0x1, 1 << 13), "AIO"),
