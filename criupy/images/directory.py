@@ -185,14 +185,20 @@ class ImageDirectory:
                 raise ImageError(name, f"this is an image of kind {found.name}, not {image.name}")
             yield from records
 
-    def parent(self) -> ImageDirectory | None:
-        """The image set of the previous dump, None if there is none."""
+    def parent_name(self) -> str | None:
+        """Where the link to the image set of the previous dump leads, None if there is none."""
         try:
-            target = os.readlink(PARENT, dir_fd=self.fd)
+            return os.readlink(PARENT, dir_fd=self.fd)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _image_error(PARENT, "is not a symbolic link", error) from error
+
+    def parent(self) -> ImageDirectory | None:
+        """The image set of the previous dump, None if there is none."""
+        target = self.parent_name()
+        if target is None:
+            return None
         try:
             fd = os.open(PARENT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         except OSError as error:

@@ -47,11 +47,10 @@ class Descriptor(NamedTuple):
 class Task:
     """One process.
 
-    ``command`` is the command line, the comm before it if that is not in it; or the comm alone, where the images
-    do not have the command line.  ``state`` is in words.
-    ``marks`` tell session and process group where they are not the parent's.  A zombie has no memory, and no
-    descriptors.  ``files_of`` is the pid of the task before it that has the same descriptor table.  ``places`` are
-    the paths of exe, cwd and root.
+    ``command`` is the command line, after the comm if it does not hold that; the comm alone if the images have no
+    command line.  ``state`` is in words, ``marks`` tell session and process group where they are not the parent's.
+    A zombie has neither memory nor descriptors.  ``files_of`` is the pid of the first task with the same descriptor
+    table, if that is another one.  ``places`` are the paths of exe, cwd and root.
     """
 
     pid: int
@@ -94,8 +93,8 @@ class Overview:
     """An image set.
 
     ``format`` is CRIU's name of its version, ``written`` the time of the inventory, which comes last, in seconds
-    since 1970; it is the time of the copy if the set was copied without its times.  ``parent`` is the image set that
-    this one builds upon, if any.
+    since 1970; it is the time of the copy if the set was copied without its times.  ``parent`` is where the link to
+    the image set leads that this one builds upon; empty if there is none.
     """
 
     name: str
@@ -117,16 +116,8 @@ def survey(directory: ImageDirectory) -> Overview:
         root=_root(snapshot, directory),
         shared=SharedMemory(len(snapshot.shmem), sum(_saved(pagemap) for pagemap in snapshot.shmem.values())),
         disk=_disk(directory),
-        parent=_parent(directory),
+        parent=directory.parent_name() or "",
     )
-
-
-def _parent(directory: ImageDirectory) -> str:
-    parent = directory.parent()
-    if parent is None:
-        return ""
-    with parent:
-        return parent.name
 
 
 def _disk(directory: ImageDirectory) -> Disk:
