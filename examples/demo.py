@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -13,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 CRIUPY = Path(sys.prefix) / "bin" / "criupy"
 PRIMES = Path(__file__).with_name("primes.py")
@@ -33,8 +31,7 @@ def run(*arguments: object) -> str:
     done = subprocess.run(
         [CRIUPY, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False
     )
-    if words[0] != "crit":
-        print(f"$ criupy {' '.join(words)}      ({time.monotonic() - began:.2f} s)", flush=True)
+    print(f"$ criupy {' '.join(words)}      ({time.monotonic() - began:.2f} s)", flush=True)
     if done.returncode != 0:
         sys.exit(f"criupy {words[0]} failed with exit {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -47,40 +44,6 @@ def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60.0) ->
         if time.monotonic() > deadline:
             sys.exit(f"not within {seconds:g} s: {what}")
         time.sleep(0.02)
-
-
-def entries(images: Path, name: str) -> list[dict[str, Any]]:
-    """The entries of an image, as ``criupy crit decode`` prints them."""
-    decoded: dict[str, list[dict[str, Any]]] = json.loads(run("crit", "decode", "-i", images / name))
-    return decoded["entries"]
-
-
-def show_images(images: Path) -> None:
-    """What was saved: tree, memory, descriptors, files."""
-    for task in entries(images, "pstree.img"):
-        pid = task["pid"]
-        core = entries(images, f"core-{pid}.img")[0]
-        print(
-            f"tree:         pid {pid}, {core['tc']['comm']}, {len(task['threads'])} threads {task['threads']}"
-        )
-        vmas = entries(images, f"mm-{pid}.img")[0]["vmas"]
-        total = sum(int(str(vma["end"]), 0) - int(str(vma["start"]), 0) for vma in vmas) >> 10
-        pages = sum(piece.get("nr_pages", 0) for piece in entries(images, f"pagemap-{pid}.img"))
-        print(
-            f"memory:       {len(vmas)} mappings, {total:,} KiB, of which {pages * 4:,} KiB had to be saved"
-        )
-    names = {file["id"]: file for file in entries(images, "files.img")}
-    for link in entries(images, _fdinfo(images)):
-        file = names[link["id"]]
-        detail = file.get("reg", {})
-        position = f", at byte {detail['pos']:,}" if detail.get("pos") else ""
-        print(f"descriptor:   {link['fd']}: {detail.get('name', file['type'])}{position}")
-    sizes = sorted((path.stat().st_size, path.name) for path in images.glob("*.img"))
-    print(f"image files:  {len(sizes)}, {sum(size for size, _ in sizes):,} bytes, the largest {sizes[-1][1]}")
-
-
-def _fdinfo(images: Path) -> str:
-    return next(path.name for path in sorted(images.glob("fdinfo-*.img")))
 
 
 @contextlib.contextmanager
@@ -136,7 +99,7 @@ def main() -> None:
             print(f"pid {pid} is gone; the last that it wrote:\n  {stopped[-1]}")
 
             title("What was saved")
-            show_images(images)
+            print(run("show", images, "--files"), end="")
 
             title("A second later it is restored")
             time.sleep(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 import click
+
+from criupy.cli.output import errors, printable, write
 
 if TYPE_CHECKING:
     from criupy.images.codec import ImageKind, Record
@@ -62,7 +63,7 @@ def encode(source: str | None, target: str | None) -> None:
     from criupy.images import text
     from criupy.images.codec import encode_image
 
-    with _errors(), _opened(source) as stream:
+    with errors(), _opened(source) as stream:
         try:
             image = json.load(stream)
         except (ValueError, RecursionError) as error:
@@ -77,11 +78,25 @@ def info(source: str) -> None:
     """Say what kind of image a file is, and how many entries it has."""
     import json
 
-    with _errors(), _image(source) as (kind, records):
+    with errors(), _image(source) as (kind, records):
         count = sum(1 for _ in records)
         if kind.name == "PAGEMAP" and count:
             count -= 1  # crit does not count the head
         _write(None, (json.dumps({"magic": kind.name, "count": count}, indent=4) + "\n").encode())
+
+
+@crit.command("x")
+@click.argument("directory", metavar="DIR")
+@click.argument("what", type=click.Choice(("ps", "fds", "mems", "rss")))
+def explore(directory: str, what: str) -> None:
+    """Explore an image set: its tasks, descriptors, mappings or saved pages."""
+    from criupy.images.directory import ImageDirectory
+    from criupy.images.explore import REPORTS
+
+    terminal = sys.stdout.isatty()
+    with errors(), ImageDirectory(directory) as images:
+        for line in REPORTS[what](images):
+            write((printable(line.expandtabs()) if terminal else line).encode() + b"\n")
 
 
 def _show(source: str | None, target: str | None, style: Style) -> None:
@@ -89,27 +104,9 @@ def _show(source: str | None, target: str | None, style: Style) -> None:
 
     from criupy.images import text
 
-    with _errors(), _image(source) as (kind, records):
+    with errors(), _image(source) as (kind, records):
         shown = json.dumps(text.decode(kind, records, style), indent=4 if style.pretty else None)
         _write(target, (shown + ("" if target else "\n")).encode())
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Known errors become click's: one line, exit code 1."""
-    from criupy.errors import CriupyError
-
-    try:
-        yield
-    except CriupyError as error:
-        raise click.ClickException(str(error)) from error
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or the interpreter complains at its end
-        sys.exit(1)
-    except OSError as error:
-        raise click.FileError(os.fsdecode(error.filename or "standard stream"), error.strerror) from error
 
 
 @contextmanager
@@ -134,10 +131,7 @@ def _image(source: str | None) -> Iterator[tuple[ImageKind, Iterator[Record]]]:
 
 def _write(target: str | None, content: bytes) -> None:
     if target is None:
-        left = memoryview(content)
-        while left:  # unbuffered output (PYTHONUNBUFFERED) takes what fits into the pipe
-            left = left[sys.stdout.buffer.write(left) :]
-        sys.stdout.buffer.flush()
+        write(content)
         return
     with open(target, "wb") as stream:
         stream.write(content)

@@ -22,6 +22,7 @@ _VERBS = {
     "dump": "Freeze a running program and write it to image files.",
     "restore": "Bring a program back from its image files.",
     "check": "Say whether this kernel has what is needed.",
+    "show": "Show what an image set holds: tasks, memory, descriptors.",
     "crit": "Look into image files, or change them.",
 }
 

@@ -27,6 +27,7 @@ from criupy.images.codec import (
     encode_head,
     encode_record,
     kind_of_file,
+    read_any,
     read_records,
 )
 from criupy.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -42,6 +43,14 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def _image_error(name: str, what: str, error: OSError) -> ImageError:
     return ImageError(name, f"{what}: {os.strerror(error.errno or 0)}")
+
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _image_error(name, "cannot be read", error) from error
 
 
 def _open_directory(path: str | int) -> int:
@@ -86,6 +95,13 @@ class ImageDirectory:
     def names(self) -> list[str]:
         """File names in the directory, sorted."""
         return sorted(os.listdir(self.fd))
+
+    def status(self, name: str) -> os.stat_result:
+        """What lstat(2) says of a file of the set."""
+        try:
+            return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except OSError as error:
+            raise _image_error(name, "cannot be looked at", error) from error
 
     def open_fd(self, name: str) -> int | None:
         """A descriptor to read a regular file of the set with; None if there is none."""
@@ -150,20 +166,39 @@ class ImageDirectory:
         fd = self.open_fd(name)
         if fd is None:
             return
-        with open(fd, "rb") as stream:
-            try:
-                yield from read_records(stream, kind, name, version=version)
-            except OSError as error:
-                raise _image_error(name, "cannot be read", error) from error
+        with _reading(name), open(fd, "rb") as stream:
+            yield from read_records(stream, kind, name, version=version)
 
-    def parent(self) -> ImageDirectory | None:
-        """The image set of the previous dump, None if there is none."""
+    def alone(self, kind: str, *number: int) -> Iterator[Record]:
+        """The records of an image looked at by itself: the head of the file tells its version, not the inventory.
+
+        So crit reads, also what a dump left that did not finish.  ImageError if the file does not exist.
+        """
+        image = BY_NAME[kind]
+        name = image.file_name(*number)
+        fd = self.open_fd(name)
+        if fd is None:
+            raise ImageError(name, "is missing")
+        with _reading(name), open(fd, "rb") as stream:
+            found, records = read_any(stream, name)
+            if found.magic != image.magic:
+                raise ImageError(name, f"this is an image of kind {found.name}, not {image.name}")
+            yield from records
+
+    def parent_name(self) -> str | None:
+        """Where the link to the image set of the previous dump leads, None if there is none."""
         try:
-            target = os.readlink(PARENT, dir_fd=self.fd)
+            return os.readlink(PARENT, dir_fd=self.fd)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise _image_error(PARENT, "is not a symbolic link", error) from error
+
+    def parent(self) -> ImageDirectory | None:
+        """The image set of the previous dump, None if there is none."""
+        target = self.parent_name()
+        if target is None:
+            return None
         try:
             fd = os.open(PARENT, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.fd)
         except OSError as error:

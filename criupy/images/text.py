@@ -86,7 +86,7 @@ def _field(field: FieldDescriptor, key: str, value: Any, form: str, style: Style
     if not field.is_repeated:
         return _value(field, key, value, form, style)
     if form == "ipadd" and style.pretty:
-        return [_address(value)]
+        return [address(value)]
     return [_value(field, key, item, form, style) for item in value]
 
 
@@ -138,7 +138,8 @@ def _flag_names(value: int, table: tuple[tuple[str, int], ...]) -> str:
     return " | ".join(names)
 
 
-def _address(words: Any) -> str:
+def address(words: Any) -> str:
+    """An address of one (IPv4) or four (IPv6) words in network order; empty if it is neither."""
     if len(words) == 1:
         return str(ipaddress.IPv4Address(struct.pack("=I", words[0])))
     if len(words) == 4:

@@ -62,7 +62,7 @@ def test_log_and_statistics_go_to_the_work_directory_or_to_the_images():
 
 
 def test_every_verb_has_a_help():
-    for verb in ("dump", "restore", "check", "crit"):
+    for verb in ("dump", "restore", "check", "show", "crit"):
         result = CliRunner().invoke(cli, [verb, "--help"])
         assert result.exit_code == 0, result.output
         assert result.output.startswith("Usage:")
