@@ -187,7 +187,7 @@ def _state(tc: task_core_entry) -> str:
         return f"stopped by {signal_name(tc.stop_signo or signal.SIGSTOP)}"
     if tc.task_state != TASK_DEAD:
         return "running"
-    status = tc.true_exit_code if tc.HasField("true_exit_code") else tc.exit_code
+    status = tc.exit_code
     if status & 0x7F:
         return f"zombie, killed by {signal_name(status & 0x7F)}"
     return f"zombie, exited with {status >> 8 & 0xFF}"

@@ -88,8 +88,6 @@ def test_order_of_the_tree(images):
 def test_zombies(images, status, state):
     edit(images / f"core-{ZOMBIE}.img", lambda core: setattr(core.tc, "exit_code", status))
     assert tasks(images)[ZOMBIE].state == state
-    edit(images / f"core-{ZOMBIE}.img", lambda core: setattr(core.tc, "true_exit_code", 0x200))
-    assert tasks(images)[ZOMBIE].state == "zombie, exited with 2"
 
 
 def test_stopped_tasks(images):
