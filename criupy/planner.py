@@ -5,10 +5,11 @@ Pure: needs no privileges, and refuses what cannot work before anything exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from criupy.errors import ImageError
+from criupy.images.pages import PagesFile
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order
 from criupy.model.snapshot import TASK_STOPPED, Snapshot, TaskImages
@@ -50,6 +51,7 @@ class _Planning:
     features: KernelFeatures
     now: timens.Clocks | None
     warnings: list[str] = field(default_factory=list)
+    inherited: dict[int, memory.Heritage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.first_with_table: dict[int, TaskImages] = {}
@@ -62,7 +64,8 @@ class _Planning:
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
-        steps = [*self._clocks(), *growth.steps, *order(shared_steps)]
+        births = [*self._births(growth, living, stub)]
+        steps = [*self._clocks(), *births, *order(shared_steps)]
         for task in self.snapshot.tasks:
             if task.zombie:
                 steps += taskstate.plan_death(task.core, task.pid)
@@ -82,8 +85,8 @@ class _Planning:
 
     def _stub(self, living: list[TaskImages], growth: Growth) -> StubPlan:
         descriptors = (info.fd for task in living for info in self.snapshot.fds(task))
-        maps = [*(task.pagemap for task in living if task.pagemap), *self.snapshot.shmem.values()]
-        pages = {pagemap.pages_id for pagemap in maps if pagemap.present_pages}
+        pages = {one.file for task in living for one in task.content}
+        pages |= {PagesFile(0, pagemap.pages_id) for pagemap in self.snapshot.shmem.values()}
         return StubPlan(
             base=memory.choose_stub_base(task.mm for task in living if task.mm is not None),
             meeting_signal=_meeting_signal(living),
@@ -91,6 +94,27 @@ class _Planning:
             pages=tuple(sorted(pages)),
             helpers=growth.helpers,
         )
+
+    def _births(self, growth: Growth, living: Sequence[TaskImages], stub: StubPlan) -> Iterator[Step]:
+        """The growth of the tree, and before anyone makes others what these are going to inherit."""
+        tasks = {task.pid: task for task in living}
+        made = [(step.tid, step.gives.key) for step in growth.steps if step.gives is not None]
+        state = {NURSERY: memory.NOTHING}
+        done: set[int] = set()
+        for step in growth.steps:
+            maker = step.tid
+            if step.gives is not None:
+                if maker in tasks and maker not in done:
+                    done.add(maker)
+                    heirs = [tasks[child] for one, child in made if one == maker and child in tasks]
+                    given = memory.bequest(tasks[maker], heirs, state[maker])
+                    if given is not None:
+                        subject = self._subject(tasks[maker], stub, maker)
+                        yield from memory.plan_bequest(subject, given, state[maker])
+                        state[maker] = memory.after(tasks[maker], state[maker], given)
+                state[step.gives.key] = state[maker]
+            yield step
+        self.inherited = state
 
     def _clocks(self) -> list[Step]:
         if self.now is None:
@@ -123,7 +147,7 @@ class _Planning:
         if self._has_own_table(task):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
         yield from FILE_KINDS.plan_fs(leader)
-        yield from memory.plan(leader, shared.memory)
+        yield from memory.plan(leader, shared.memory, self.inherited[task.pid])
         if self._has_own_table(task):
             yield Step(
                 task.pid, Stage.FILESYSTEM, "close", (stub.nursery_fd,), about="the nursery's descriptor"

@@ -9,21 +9,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 from criupy.dumping import encoding, firstlook
 from criupy.dumping.capture import TreeFacts, collect_tree, quiet_interpreter
+from criupy.dumping.pagesfiles import PagesFiles
 from criupy.errors import NoSuchTask
 from criupy.images.directory import ImageWriter, write_stats
-from criupy.images.pages import create_pages, remove_pages
 from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import family
 from criupy.linux.features import KernelFeatures, probe
 from criupy.log import Log, Report
 from criupy.model import snapshot as snapshots
 from criupy.options import DumpOptions
-from criupy.resources import memory
 from criupy.resources.registry import FILE_KINDS
 from criupy.tracee.freezer import freeze_tree
 from criupy.tracee.frozen import FrozenTree
@@ -93,66 +92,33 @@ def _dump(
     report: Report,
 ) -> None:
     images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), log.run_id)
-    with ExitStack() as stack:
-        members = family.walk(options.tree)
-        for member in members:
-            images.table.look_ahead(member.pid)
-        pages = PagesFiles(writer, len(members))
-        stack.callback(pages.close)
-        stack.callback(images.table.shmem.close)
+    members = family.walk(options.tree)
+    for member in members:
+        images.table.look_ahead(member.pid)
+    with closing(images.table.shmem), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
         watch.start("freezing")
         watch.start("frozen")
-        tree = stack.enter_context(freeze_tree(options.tree, timeout=options.timeout or _FOR_EVER))
+        tree = frozen.enter_context(freeze_tree(options.tree, timeout=options.timeout or _FOR_EVER))
         watch.stop("freezing")
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again([process.pid for process in tree.processes])
         facts = collect_tree(tree, images.table, features)
         watch.start("memory")
-        for process in facts.processes:
-            memory.copy_pages(process.memory, pages.open(process.pid), report.progress)
-        images.table.shmem.copy(pages.open_next)
+        families = pages.copy(facts, report)
+        images.table.shmem.copy(pages.open)
         watch.stop("memory")
         if options.leave_running:
-            stack.close()
+            frozen.close()
             watch.stop("frozen")
-        snapshot = encoding.encode(facts, images, pages.ids)
+        snapshot = encoding.encode(facts, images, pages.ids, families)
         snapshots.write(snapshot, writer)
+        pages.finish(sync=options.sync)
         writer.commit(snapshot.inventory, sync=options.sync)
         if not options.leave_running:
             watch.stop("frozen")
             _end(options, tree)
     _tell(options, facts, watch, log, report)
-
-
-class PagesFiles:
-    """The pages files of a dump, one for each process; ``ahead`` of them are made at once."""
-
-    def __init__(self, writer: ImageWriter, ahead: int) -> None:
-        self._writer = writer
-        self._descriptors = [create_pages(writer, number) for number in range(1, ahead + 1)]
-        self._used = 0
-        self.ids: dict[int, int] = {}
-        """By pid."""
-
-    def open(self, pid: int) -> int:
-        """The descriptor of a file for one more process."""
-        self.ids[pid], descriptor = self.open_next()
-        return descriptor
-
-    def open_next(self) -> tuple[int, int]:
-        """Id and descriptor of one more file."""
-        self._used += 1
-        if self._used > len(self._descriptors):
-            self._descriptors.append(create_pages(self._writer, self._used))
-        return self._used, self._descriptors[self._used - 1]
-
-    def close(self) -> None:
-        """Those that nobody needed go."""
-        for number in range(self._used + 1, len(self._descriptors) + 1):
-            remove_pages(self._writer, number)
-        while self._descriptors:
-            os.close(self._descriptors.pop())
 
 
 def _end(options: DumpOptions, tree: FrozenTree) -> None:

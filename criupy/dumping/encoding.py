@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from criupy.dumping.capture import Place, ProcessFacts, ThreadFacts, TreeFacts, ZombieFacts
+from criupy.images.pages import Pagemap
 from criupy.images.pb import core_pb2, inventory_pb2, memory_pb2
 from criupy.linux import namespaces
 from criupy.model.snapshot import Snapshot, TaskImages
@@ -80,8 +81,10 @@ class Images(NamedTuple):
     run_id: str
 
 
-def encode(tree: TreeFacts, images: Images, pages_ids: Mapping[int, int]) -> Snapshot:
-    """The snapshot of a tree; ``pages_ids``: the pages files, which are written already, by pid.
+def encode(
+    tree: TreeFacts, images: Images, pages_ids: Mapping[int, int], families: Mapping[int, memory.Family]
+) -> Snapshot:
+    """The snapshot of a tree; by pid the pages files, which are written already, and the families that share pages.
 
     Raises `NotDumpable` when the name of an open file leads elsewhere by now.
     """
@@ -93,7 +96,8 @@ def encode(tree: TreeFacts, images: Images, pages_ids: Mapping[int, int]) -> Sna
             tasks.append(_zombie(member))
         else:
             ids = images.ids.message(member.namespaces, objects, files.files_ids[member.pid])
-            tasks.append(_task(member, ids, pages_ids[member.pid], sink))
+            pagemap = memory.pagemap(member.memory, families.get(member.pid), pages_ids[member.pid])
+            tasks.append(_task(member, ids, pagemap, sink))
     return Snapshot(
         inventory=inventory(images.ids.root, images.run_id),
         tasks=tuple(tasks),
@@ -122,7 +126,7 @@ def _zombie(facts: ZombieFacts) -> TaskImages:
 
 
 def _task(
-    facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pages_id: int, sink: DumpSink
+    facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pagemap: Pagemap, sink: DumpSink
 ) -> TaskImages:
     cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
     return TaskImages(
@@ -133,7 +137,7 @@ def _task(
         mm=_mm(facts),
         fs=fs.encode(facts.fs),
         threads=cores,
-        pagemap=memory.pagemap(facts.memory, pages_id),
+        pagemap=pagemap,
     )
 
 

@@ -35,7 +35,7 @@ def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
     if obstacles:
         raise NotDumpable(obstacles)
     with _refusals(root):
-        pids = [member.pid for member in family.walk(root) if not _is_dead(member.pid)]
+        pids = [member.pid for member in family.walk(root) if not _is_dead(member)]
         obstacles = [*_tree(pids, features)]
     if obstacles:
         raise NotDumpable(obstacles)
@@ -105,8 +105,10 @@ def look_again(pids: Sequence[int]) -> None:
 def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
-    if pid != root:
-        yield from _whole_task(pid, comm, stat)
+    blocking = [] if pid == root else [*_whole_task(pid, comm, stat)]
+    yield from blocking
+    if blocking:
+        return
     yield from _namespaces(pid, comm, root)
     for kind in THREAD_KINDS:
         yield from kind.obstacles(pid, features)
@@ -137,9 +139,9 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
 
 
-def _is_dead(pid: int) -> bool:
+def _is_dead(member: family.Member) -> bool:
     try:
-        return proc_task.stat(_read(pid, "stat")).state in "ZX"
+        return member.tids == {member.pid} and proc_task.stat(_read(member.pid, "stat")).state in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
@@ -151,6 +153,9 @@ def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]
         yield Obstacle(pid, comm, "criupy itself", "cannot be dumped", "name the process to dump")
     elif status["Tgid"] != str(pid):
         yield Obstacle(pid, comm, "thread", f"it is a thread of {status['Tgid']}", "name the process to dump")
+    elif stat.state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) > 1:
+        why = "its main thread has ended while others run, which cannot be dumped yet"
+        yield Obstacle(pid, comm, "task", why, "let the main thread wait for the others (pthread_join)")
     elif stat.state in "ZX":
         yield Obstacle(pid, comm, "task", "it is dead already (a zombie)", "its parent has to wait for it")
     elif stat.flags & _PF_KTHREAD:

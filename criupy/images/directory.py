@@ -235,6 +235,20 @@ class ImageWriter:
         with contextlib.suppress(FileNotFoundError):
             self._unlink(INVENTORY)
 
+    def below(self, name: str) -> ImageWriter:
+        """A writer of a set in a directory of this one, which is made if it is missing."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=self.fd)
+        try:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            fd = os.open(name, flags, dir_fd=self.fd)
+        except OSError as error:
+            raise _image_error(name, "cannot be opened", error) from error
+        try:
+            return ImageWriter(fd)
+        finally:
+            os.close(fd)
+
     def _make(self, path: str) -> None:
         try:
             os.mkdir(path, 0o700)
@@ -310,10 +324,7 @@ class ImageWriter:
         Images that an earlier dump left here and this one did not write go, for they would be read as ours.
         With ``sync``, everything is on the disk before the inventory is.
         """
-        for name in os.listdir(self.fd):
-            if name not in self._written and _stale(name):
-                with contextlib.suppress(FileNotFoundError):
-                    self._unlink(name)
+        self._remove_stale()
         self.write_file(_UNFINISHED, _encoded(BY_NAME["INVENTORY"], [inventory]))
         if sync:
             self.sync()
@@ -325,9 +336,36 @@ class ImageWriter:
         except OSError as error:
             raise _image_error(INVENTORY, "cannot be put in place", error) from error
 
+    def _remove_stale(self) -> None:
+        for name in os.listdir(self.fd):
+            if name not in self._written and _stale(name):
+                with contextlib.suppress(FileNotFoundError):
+                    self._unlink(name)
+
+    def finish(self, *, sync: bool = False) -> None:
+        """Makes a set whole that is only there to be the parent of another, and has no inventory."""
+        self._remove_stale()
+        if sync:
+            self.sync()
+        self.committed = True
+
+    def link_parent(self, target: str | None) -> None:
+        """Leads to the parent set, or nowhere; what led elsewhere before goes."""
+        with contextlib.suppress(FileNotFoundError):
+            self._unlink(PARENT)
+        if target is None:
+            return
+        try:
+            os.symlink(target, PARENT, dir_fd=self.fd)
+        except OSError as error:
+            raise _image_error(PARENT, "cannot be made", error) from error
+        self._written[PARENT] = None
+
     def sync(self) -> None:
         """Makes what was written durable: the files and their names."""
         for name in self._written:
+            if name == PARENT:
+                continue  # a link is as durable as its directory
             try:
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd)
                 try:

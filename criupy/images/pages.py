@@ -224,15 +224,42 @@ class PageSource(NamedTuple):
     offset: int
 
 
+class PagesFile(NamedTuple):
+    """A pages file: its number, and in which set it is (0 the set itself, 1 its parent, and so on)."""
+
+    depth: int
+    pages_id: int
+
+    def __str__(self) -> str:
+        return "parent/" * self.depth + BY_NAME["PAGES"].file_name(self.pages_id)
+
+
+class Content(NamedTuple):
+    """Where the content of the pages from ``start`` to ``end`` is: at ``offset`` bytes of a pages file."""
+
+    start: int
+    end: int
+    file: PagesFile
+    offset: int
+
+
+def own_content(pagemap: Pagemap) -> tuple[Content, ...]:
+    """What the pagemap has in its own set."""
+    file = PagesFile(0, pagemap.pages_id)
+    return tuple(Content(run.vaddr, run.end, file, run.offset) for run in pagemap if run.flags & PE_PRESENT)
+
+
 class PageSources:
     """The content of one pagemap, PARENT entries followed to the set that holds them.
 
-    A context manager that owns the descriptors of the pages files, ``files``.  ``sources`` is ascending.
+    A context manager that owns the descriptors of the pages files, ``files``, which are ``names``.  ``sources`` is
+    ascending.
     Runs that are LAZY alone have their content elsewhere and are an ImageError here.
     """
 
     def __init__(self, directory: ImageDirectory, kind: str, number: int, pagemap: Pagemap) -> None:
         self.files: list[int] = []
+        self.names: list[PagesFile] = []
         self.sources: list[PageSource] = []
         try:
             self._resolve(directory, kind, number, pagemap)
@@ -251,6 +278,13 @@ class PageSources:
         while self.files:
             os.close(self.files.pop())
 
+    def content(self) -> tuple[Content, ...]:
+        """All of it, ascending."""
+        return tuple(
+            Content(vaddr, vaddr + count * PAGE_SIZE, self.names[file], offset)
+            for vaddr, count, file, offset in self.sources
+        )
+
     def read(self, vaddr: int, size: int) -> bytes:
         """The content of a small range; what has no page is zero."""
         content = bytearray(size)
@@ -263,7 +297,7 @@ class PageSources:
         return bytes(content)
 
     def _resolve(self, directory: ImageDirectory, kind: str, number: int, pagemap: Pagemap) -> None:
-        wanted = self._take(directory, pagemap, pagemap.runs)
+        wanted = self._take(directory, 0, pagemap, pagemap.runs)
         version, depth = directory.version, 0
         with contextlib.ExitStack() as opened:
             while wanted:
@@ -277,10 +311,14 @@ class PageSources:
                 opened.close()
                 directory = opened.enter_context(parent)
                 older = _parent_pagemap(directory, kind, number, version)
-                wanted = self._take(directory, older, _cut(wanted, older, directory.name))
+                wanted = self._take(directory, depth, older, _cut(wanted, older, directory.name))
 
     def _take(
-        self, directory: ImageDirectory, pagemap: Pagemap, runs: tuple[PageRun, ...] | list[PageRun]
+        self,
+        directory: ImageDirectory,
+        depth: int,
+        pagemap: Pagemap,
+        runs: tuple[PageRun, ...] | list[PageRun],
     ) -> list[PageRun]:
         """Adds the runs whose content is in this set; returns those that are in its parent."""
         index = len(self.files)
@@ -289,6 +327,7 @@ class PageSources:
             if fd is None:
                 raise ImageError(pagemap.pages_file, "is missing")
             self.files.append(fd)
+            self.names.append(PagesFile(depth, pagemap.pages_id))
         wanted = []
         for run in runs:
             if run.flags & PE_PRESENT:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from criupy.errors import ImageError
+from criupy.images.pages import PagesFile
 
 NURSERY = 0
 """Stands for a tid: the process that makes the root of the tree and holds what tasks share until they have it."""
@@ -212,8 +213,8 @@ class StubPlan(NamedTuple):
     """A signal that nothing in the images has pending or about to come: stub threads meet the tracer with it."""
     nursery_fd: int = 0
     """The number of a descriptor that every task has for the nursery, above all of its own."""
-    pages: tuple[int, ...] = ()
-    """The pages files by id; the nursery has them open at their places in here."""
+    pages: tuple[PagesFile, ...] = ()
+    """The pages files; the nursery has them open at their places in here."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
 

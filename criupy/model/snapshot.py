@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 from criupy.errors import ImageError
 from criupy.images.codec import BY_NAME, Record
 from criupy.images.directory import ImageDirectory, ImageWriter
-from criupy.images.pages import Pagemap, PageSources, load_pagemap, pagemap_messages
+from criupy.images.pages import (
+    Content,
+    Pagemap,
+    PageSources,
+    load_pagemap,
+    own_content,
+    pagemap_messages,
+)
 from criupy.images.pb.core_pb2 import core_entry, fs_entry, pstree_entry, seccomp_entry, task_kobj_ids_entry
 from criupy.images.pb.fdtable_pb2 import fdinfo_entry, file_entry
 from criupy.images.pb.files_pb2 import (
@@ -53,7 +60,8 @@ class TaskImages:
     """One process.  A zombie has only ``pstree`` and ``core``.
 
     ``core`` is the leader's; ``threads`` are the cores by tid, the leader's first.  ``vdso`` is the content of the
-    vdso, by which a restore tells whether it is this kernel's; it is there if the images were loaded.
+    vdso, by which a restore tells whether it is this kernel's; it is there if the images were loaded, and so is where
+    the pages are that parent sets hold (``resolved``).
     """
 
     pid: int
@@ -65,6 +73,14 @@ class TaskImages:
     threads: Mapping[int, core_entry] = field(default_factory=dict)
     pagemap: Pagemap | None = None
     vdso: bytes = field(default=b"", compare=False)
+    resolved: tuple[Content, ...] | None = field(default=None, compare=False)
+
+    @property
+    def content(self) -> tuple[Content, ...]:
+        """Where the pages are, ascending."""
+        if self.resolved is not None:
+            return self.resolved
+        return own_content(self.pagemap) if self.pagemap is not None else ()
 
     @property
     def zombie(self) -> bool:
@@ -170,6 +186,8 @@ def _task(directory: ImageDirectory, entry: pstree_entry) -> TaskImages:
     if pagemap is None:
         raise ImageError(BY_NAME["PAGEMAP"].file_name(pid), "is missing or empty")
     mm = directory.only("MM", pid)
+    with PageSources(directory, "PAGEMAP", pid, pagemap) as pages:
+        content, vdso = pages.content(), _vdso(pid, mm, pages)
     return TaskImages(
         pid,
         entry,
@@ -179,18 +197,18 @@ def _task(directory: ImageDirectory, entry: pstree_entry) -> TaskImages:
         fs=directory.only("FS", pid),
         threads=threads,
         pagemap=pagemap,
-        vdso=_vdso(directory, pid, mm, pagemap),
+        vdso=vdso,
+        resolved=content,
     )
 
 
-def _vdso(directory: ImageDirectory, pid: int, mm: mm_entry, pagemap: Pagemap) -> bytes:
+def _vdso(pid: int, mm: mm_entry, pages: PageSources) -> bytes:
     for vma in mm.vmas:
         if vma.status & VMA_VDSO:
             size = vma.end - vma.start
             if not 0 < size <= _LARGEST_VDSO:
                 raise ImageError(BY_NAME["MM"].file_name(pid), f"the vdso has {size} bytes")
-            with PageSources(directory, "PAGEMAP", pid, pagemap) as pages:
-                return pages.read(vma.start, size)
+            return pages.read(vma.start, size)
     return b""
 
 

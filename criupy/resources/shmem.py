@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.errors import ImageError, TraceeError
-from criupy.images.pages import PE_PRESENT, Pagemap, PagemapWriter, send_pages
+from criupy.images.pages import PE_PRESENT, Pagemap, PagemapWriter, PagesFile, send_pages
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import mman
 from criupy.linux.syscalls import HUGETLBFS_MAGIC, file_system
@@ -82,7 +82,8 @@ class SharedMemory:
         found = os.stat(way)
         key = found.st_dev, found.st_ino
         if key not in self._objects:
-            fd = os.dup(way) if isinstance(way, int) else os.open(way, os.O_RDONLY | os.O_CLOEXEC)
+            # A description of our own: looking for data moves its position.
+            fd = os.open(f"/proc/self/fd/{way}" if isinstance(way, int) else way, os.O_RDONLY | os.O_CLOEXEC)
             inode_id = len(self._objects) + 1
             self._objects[key] = SharedObject(
                 inode_id, fd, _name(link), found, _seals(fd), _hugetlb(fd, found)
@@ -205,7 +206,7 @@ class Made(NamedTuple):
     mapped: dict[tuple[int, int], int]
 
 
-def plan(snapshot: Snapshot, numbers: Numbers, pages: tuple[int, ...]) -> tuple[list[Step], Made]:
+def plan(snapshot: Snapshot, numbers: Numbers, pages: tuple[PagesFile, ...]) -> tuple[list[Step], Made]:
     """Makes every object that a living task maps or has open.  ``pages``: what the nursery has from 0 on."""
     made = Made({}, {})
     steps: list[Step] = []
@@ -299,7 +300,7 @@ def _fill(
     pagemap: Pagemap | None,
     place: int,
     entry: files_pb2.memfd_inode_entry,
-    pages: tuple[int, ...],
+    pages: tuple[PagesFile, ...],
 ) -> Iterator[Step]:
     size = _rounded(entry)
     if not size:
@@ -312,7 +313,7 @@ def _fill(
         for at in range(run.vaddr, run.end, _LARGEST_READ):
             length = min(_LARGEST_READ, run.end - at)
             assert pagemap is not None
-            source = pages.index(pagemap.pages_id)
+            source = pages.index(PagesFile(0, pagemap.pages_id))
             offset = run.offset + at - run.vaddr
             yield _step("pread64", source, place + at, length, offset, expect=length)
     yield _step("munmap", place, size)

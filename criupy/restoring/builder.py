@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import groupby
 from operator import attrgetter
 
@@ -60,7 +60,7 @@ class _Builder:
     def build(self) -> None:
         nursery = self.tree.processes[NURSERY].leader
         shared = Answers()
-        with self.tree.on_one_processor():
+        with nullcontext() if self._fills_much() else self.tree.on_one_processor():
             run_queues([(nursery, self.common.get(Stage.NURSERY, []))], shared)
             self._grow(self.common[Stage.TREE])
         self.log.info(f"Created {len(self.living)} tasks")
@@ -73,6 +73,12 @@ class _Builder:
             self._run((*_CONTENT, *_REST))
         run_queues([(nursery, self.late)], shared)
 
+    def _fills_much(self) -> bool:
+        return (
+            _volume(step for step in self.common[Stage.TREE] if step.call == "pread64")
+            >= _WORTH_A_SECOND_THREAD
+        )
+
     # The tree
 
     def _grow(self, steps: Sequence[Step]) -> None:
@@ -84,11 +90,21 @@ class _Builder:
             if own[-1].call == "exit_group":
                 self._end(tid, process, own, answers)
                 continue
-            run_queues([(process.leader, own)], answers)
+            self._do(process, own, answers)
             for step in own:
                 if step.call == "clone3":
                     assert step.gives is not None
                     self.tree.welcome(step.gives.key, answers.values[step.gives], process.leader)
+
+    def _do(self, process: StubProcess, steps: Sequence[Step], answers: Answers) -> None:
+        """Steps of one task; two threads share the work where it reads much."""
+        for reads, run in groupby(steps, lambda step: step.call == "pread64"):
+            some = list(run)
+            if reads and _volume(some) >= _WORTH_A_SECOND_THREAD:
+                for _ in self._read(process, some, answers):
+                    pass
+            else:
+                run_queues([(process.leader, some)], answers)
 
     def _end(self, number: int, process: StubProcess, steps: Sequence[Step], answers: Answers) -> None:
         """The last steps of a task, which does not come back from them."""
@@ -134,9 +150,13 @@ class _Builder:
                     pending = []
                     process.create_threads(others)
             elif stage is Stage.CONTENT and _volume(steps) >= _WORTH_A_SECOND_THREAD:
-                yield from at_work([(process.leader, pending)], answers)
-                pending = []
-                yield from self._fill(process, steps, answers)
+                for reads, run in groupby(steps, lambda step: step.call == "pread64"):
+                    if reads:
+                        yield from at_work([(process.leader, pending)], answers)
+                        pending = []
+                        yield from self._read(process, list(run), answers)
+                    else:
+                        pending += run
             elif all(step.tid == task.pid for step in steps):
                 pending += steps
             else:
@@ -145,20 +165,13 @@ class _Builder:
                 yield from at_work(_queues(process, steps), answers)
         yield from at_work([(process.leader, pending)], answers)
 
-    def _fill(self, process: StubProcess, steps: Sequence[Step], answers: Answers) -> Iterator[None]:
+    def _read(self, process: StubProcess, reads: Sequence[Step], answers: Answers) -> Iterator[None]:
         """Page contents, by two threads of the address space."""
-        reads = [step for step in steps if step.expect]
-        first, last = (
-            [step for step in steps if not step.expect and step.call != "close"],
-            [step for step in steps if step.call == "close"],
-        )
-        run_queues([(process.leader, first)], answers)
         with process.extra_thread() as second:
             for at in range(0, len(reads), 2 * _AT_ONCE):
                 some = reads[at : at + 2 * _AT_ONCE]
                 yield from at_work([(process.leader, some[::2]), (second, some[1::2])], answers)
                 self.progress.add(_volume(some))
-        run_queues([(process.leader, last)], answers)
 
 
 class _Progress:
@@ -167,7 +180,7 @@ class _Progress:
     def __init__(self, plan: RestorePlan, report: Report) -> None:
         self._report = report
         self._done = 0
-        self._total = _volume(step for step in plan.steps if step.stage is Stage.CONTENT)
+        self._total = _volume(step for step in plan.steps if step.call == "pread64")
 
     def add(self, size: int) -> None:
         self._done += size

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
 from criupy.images.codec import BY_NAME
 from criupy.images.directory import ImageDirectory, write_stats
+from criupy.images.pages import PagesFile
 from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import processes
 from criupy.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
@@ -108,7 +109,8 @@ def _create(
     unwanted = {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
     _make_room(the_plan)
     with ExitStack() as stack:
-        pages = [_pages(stack, directory, pages_id) for pages_id in the_plan.stub.pages]
+        sets = [directory]
+        pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
         tree = stack.enter_context(StubTree(the_plan.stub, pages, most, suspend_seccomp=suspend_seccomp))
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()
@@ -128,9 +130,15 @@ def _make_room(the_plan: RestorePlan) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
 
 
-def _pages(stack: ExitStack, directory: ImageDirectory, pages_id: int) -> int:
-    name = BY_NAME["PAGES"].file_name(pages_id)
-    descriptor = directory.open_fd(name)
+def _pages(stack: ExitStack, sets: list[ImageDirectory], file: PagesFile) -> int:
+    """A descriptor of a pages file; ``sets`` are the image set and the parents that were needed so far."""
+    while file.depth >= len(sets):
+        parent = sets[-1].parent()
+        if parent is None:
+            raise ImageError(str(file), "is in a parent set, but there is none")
+        sets.append(stack.enter_context(parent))
+    name = BY_NAME["PAGES"].file_name(file.pages_id)
+    descriptor = sets[file.depth].open_fd(name)
     if descriptor is None:
         raise ImageError(name, "is missing")
     stack.callback(os.close, descriptor)
@@ -148,7 +156,7 @@ def _write_pidfile(options: RestoreOptions, pid: int) -> None:
 
 
 def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log: Log, report: Report) -> None:
-    content = sum(step.expect or 0 for step in the_plan.steps if step.stage is Stage.CONTENT)
+    content = sum(step.expect or 0 for step in the_plan.steps if step.call == "pread64")
     stats = stats_entry()
     stats.restore.pages_compared = 0
     stats.restore.pages_skipped_cow = 0

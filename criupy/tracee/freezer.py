@@ -149,6 +149,8 @@ class _TreeFreezer:
             try:
                 self._freezers[pid] = _Freezer(pid, self._buffer, self.deadline, self.step)
             except (NoSuchTask, TraceeError):
+                if _has_lost_its_leader(pid):
+                    raise FreezeError(f"task {pid}: its main thread has exited") from None
                 if pid == self.root or os.path.exists(f"/proc/{pid}/exe"):
                     raise
                 return None
@@ -325,6 +327,14 @@ def _is_zombie(member: Member) -> bool:
     try:
         with open(f"/proc/{member.pid}/stat", "rb", buffering=0) as file:
             return file.read(4096).rpartition(b")")[2].split()[0] in b"ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _has_lost_its_leader(pid: int) -> bool:
+    """Whether the main thread is dead and others live."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1 and _state_and_tracer(pid, pid)[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from criupy.errors import Obstacle
 from criupy.linux.family import Kin
@@ -14,7 +15,7 @@ from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe
 from criupy.resources.files.checks import FileCheck, checks
 from criupy.resources.kind import FileKind, PlanSubject
-from criupy.resources.openfile import open_files
+from criupy.resources.openfile import OpenFile, open_files
 
 
 class FileKinds:
@@ -30,7 +31,7 @@ class FileKinds:
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
-        yield from pipe.warnings((file for pid in pids for file in open_files(pid)), features)
+        yield from pipe.warnings(_files(pids), features)
 
     def table(self) -> filetable.FileTable:
         """For one dump."""
@@ -51,3 +52,10 @@ class FileKinds:
     def checks(self, snapshot: Snapshot) -> Iterator[FileCheck]:
         """What has to hold on this machine before anything is created."""
         return checks(snapshot)
+
+
+def _files(pids: Iterable[int]) -> Iterator[OpenFile]:
+    """The descriptors of tasks; a task may end meanwhile."""
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield from open_files(pid)

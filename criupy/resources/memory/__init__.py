@@ -1,16 +1,36 @@
 """Address spaces: what is mapped, what is in it, and how both come back."""
 
-from criupy.resources.memory.dump import MemoryFacts, collect, copy_pages, encode_mm, pagemap
-from criupy.resources.memory.restore import choose_stub_base, plan
+from criupy.resources.memory.cow import Family
+from criupy.resources.memory.cow import find as find_families
+from criupy.resources.memory.dump import (
+    MemoryFacts,
+    collect,
+    copy_family,
+    copy_pages,
+    encode_mm,
+    family_pagemap,
+    pagemap,
+)
+from criupy.resources.memory.heritage import NOTHING, Heritage, after, bequest
+from criupy.resources.memory.restore import choose_stub_base, plan, plan_bequest
 from criupy.resources.memory.vma import obstacles
 
 __all__ = [
+    "NOTHING",
+    "Family",
+    "Heritage",
     "MemoryFacts",
+    "after",
+    "bequest",
     "choose_stub_base",
     "collect",
+    "copy_family",
     "copy_pages",
     "encode_mm",
+    "family_pagemap",
+    "find_families",
     "obstacles",
     "pagemap",
     "plan",
+    "plan_bequest",
 ]

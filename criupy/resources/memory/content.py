@@ -142,9 +142,9 @@ class Job(NamedTuple):
     forced: bool
 
 
-def jobs_of(runs: Iterable[Run]) -> Iterator[Job]:
-    """Cuts and gathers runs into jobs of at most CHUNK bytes; the pages file has them without gaps."""
-    offset = size = 0
+def jobs_of(runs: Iterable[Run], offset: int = 0) -> Iterator[Job]:
+    """Cuts and gathers runs into jobs of at most CHUNK bytes, whose pages follow each other from ``offset`` on."""
+    size = 0
     pieces: list[tuple[int, int]] = []
     forced = False
     for run in runs:
@@ -165,16 +165,21 @@ def jobs_of(runs: Iterable[Run]) -> Iterator[Job]:
 
 
 def copy_runs(
-    pid: int, runs: list[Run], pages_fd: int, progress: Callable[[str, int, int], None] | None = None
+    pid: int,
+    runs: Iterable[Run],
+    pages_fd: int,
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    offset: int = 0,
 ) -> None:
-    """Copies the pages of a stopped task to the start of ``pages_fd``, in order.
+    """Copies the pages of a stopped task to ``pages_fd`` from ``offset`` on, in order.
 
     Two threads share the work from some MiB on: one reads while the other writes, for neither holds the
     interpreter's lock.  Only one writes at a time: two would spin on the lock of the file.
 
     Raises `TraceeError` for memory that cannot be read, `ImageError` for a failed write.
     """
-    jobs = deque(jobs_of(runs))
+    jobs = deque(jobs_of(runs, offset))
     if not jobs:
         return
     largest = max(job.size for job in jobs)

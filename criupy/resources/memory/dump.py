@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from criupy.images.pages import Pagemap, PagemapWriter
+from criupy.images.pages import PE_PARENT, PE_PRESENT, Pagemap, PagemapWriter
 from criupy.images.pb import memory_pb2
 from criupy.linux import mman
-from criupy.resources.memory import content
+from criupy.resources.memory import content, cow
 from criupy.resources.memory.layout import Layout, parse_layout
 from criupy.resources.memory.vma import GUARD, Vma, read_vmas
 
@@ -126,17 +128,46 @@ def _file_ids(pid: int, vmas: list[Vma], table: FileTable) -> dict[int, int]:
     return found
 
 
-def copy_pages(facts: MemoryFacts, pages_fd: int, progress: Progress | None = None) -> None:
-    """Copies the pages of the frozen process to the start of ``pages_fd``, in the order of the pagemap."""
-    content.copy_runs(facts.pid, list(facts.runs), pages_fd, progress)
+def copy_pages(
+    facts: MemoryFacts, family: cow.Family | None, pages_fd: int, progress: Progress | None = None
+) -> None:
+    """Copies the pages that the frozen process has alone to the start of ``pages_fd``, in the order of the pagemap."""
+    content.copy_runs(facts.pid, _own_runs(facts, family), pages_fd, progress)
 
 
-def pagemap(facts: MemoryFacts, pages_id: int) -> Pagemap:
-    """Which pages are in ``pages-<pages_id>.img``."""
+def copy_family(
+    family: cow.Family, facts: Mapping[int, MemoryFacts], pages_fd: int, progress: Progress | None = None
+) -> None:
+    """Copies what a family shares to the start of ``pages_fd``; ``facts`` by pid."""
+    offset = 0
+    for owner, pieces in groupby(family.pieces, attrgetter("owner")):
+        _, runs = cow.split(facts[owner].runs, [(piece.start, piece.end) for piece in pieces])
+        content.copy_runs(owner, runs, pages_fd, progress, offset=offset)
+        offset += sum(run.end - run.start for run in runs)
+
+
+def pagemap(facts: MemoryFacts, family: cow.Family | None, pages_id: int) -> Pagemap:
+    """Which pages are in ``pages-<pages_id>.img``, and which in the family's set."""
     writer = PagemapWriter(pages_id)
-    for run in facts.runs:
+    shared = family.shared.get(facts.pid, ()) if family else ()
+    own, common = cow.split(facts.runs, shared)
+    runs = [*own, *(run._replace(flags=PE_PARENT) for run in common)]
+    for run in sorted(runs):
         writer.add(run.start, (run.end - run.start) // mman.PAGE, run.flags)
     return writer.pagemap(f"pagemap-{facts.pid}.img")
+
+
+def family_pagemap(family: cow.Family, pages_id: int) -> Pagemap:
+    """The pagemap that every member has in the family's set."""
+    writer = PagemapWriter(pages_id)
+    for piece in family.pieces:
+        writer.add(piece.start, (piece.end - piece.start) // mman.PAGE, PE_PRESENT)
+    return writer.pagemap()
+
+
+def _own_runs(facts: MemoryFacts, family: cow.Family | None) -> Sequence[content.Run]:
+    shared = family.shared.get(facts.pid, ()) if family else ()
+    return cow.split(facts.runs, shared)[0] if shared else facts.runs
 
 
 def encode_mm(facts: MemoryFacts) -> memory_pb2.mm_entry:

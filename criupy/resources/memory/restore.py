@@ -11,15 +11,16 @@ import errno
 import os
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from criupy.errors import ImageError
-from criupy.images.pages import PE_PRESENT
+from criupy.images.pages import Content, PagesFile
 from criupy.linux import mman
 from criupy.model.plan import STUB_SPACE, Arg, Data, Ref, Stage, Step, data
 from criupy.resources.fileplan import open_steps
 from criupy.resources.memory import vdso
+from criupy.resources.memory.heritage import NOTHING, Area, Bequest, Heritage, joined, same, within, without
 from criupy.resources.memory.vma import (
     AIORING,
     ANON_SHARED,
@@ -36,7 +37,6 @@ from criupy.resources.memory.vma import (
 from criupy.resources.shmem import access_mode
 
 if TYPE_CHECKING:
-    from criupy.images.pages import PageRun
     from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
     from criupy.resources.kind import PlanSubject
 
@@ -96,22 +96,36 @@ def _hole(occupied: Iterable[tuple[int, int]], size: int, align: int) -> int:
 
 
 def plan(
-    subject: PlanSubject, shared: Mapping[tuple[int, int], int], own_vdso: vdso.Vdso | None = None
+    subject: PlanSubject,
+    shared: Mapping[tuple[int, int], int],
+    inherited: Heritage = NOTHING,
+    own_vdso: vdso.Vdso | None = None,
 ) -> Iterator[Step]:
     """The steps that make the address space of a task.
 
-    ``shared``: numbers that shared memory has in the nursery, by file id and access mode; ``own_vdso``: this kernel's,
-    if not asked for here.
+    ``shared``: numbers that shared memory has in the nursery, by file id and access mode; ``inherited``: what is in the
+    address space already; ``own_vdso``: this kernel's, if not asked for here.
 
     Raises `ImageError` for what cannot be restored yet.
     """
-    return MemoryPlan(subject, shared, own_vdso or vdso.running()).steps()
+    return MemoryPlan(subject, shared, inherited, own_vdso or vdso.running()).steps()
+
+
+def plan_bequest(subject: PlanSubject, given: Bequest, inherited: Heritage) -> Iterator[Step]:
+    """What a task does in its address space before it makes others."""
+    return MemoryPlan(subject, {}, inherited, None).bequeath(given)
 
 
 class MemoryPlan:
     """One address space while it is planned."""
 
-    def __init__(self, subject: PlanSubject, shared: Mapping[tuple[int, int], int], own: vdso.Vdso) -> None:
+    def __init__(
+        self,
+        subject: PlanSubject,
+        shared: Mapping[tuple[int, int], int],
+        inherited: Heritage,
+        own: vdso.Vdso | None,
+    ) -> None:
         task = subject.task
         if task.mm is None or task.pagemap is None:
             raise ImageError(f"mm-{task.pid}.img", "is missing")
@@ -120,14 +134,22 @@ class MemoryPlan:
         self.tid = subject.tid
         self.mm = task.mm
         self.name = f"mm-{task.pid}.img"
-        self.own = own
+        self._own = own
+        self.inherited = inherited
         self.vmas = [vma for vma in self.mm.vmas if not vma.status & (VSYSCALL | GUARD)]
-        self.runs = list(task.pagemap.runs)
-        self.pages_id = task.pagemap.pages_id
+        self.content = list(task.content)
+        self.kept = inherited.areas & {Area.of(vma) for vma in self.vmas}
+        self.there = within(inherited.content, self.kept)
+        """Content of the areas that are kept."""
         self.made: list[vma_entry] = []
         """Areas that the kernel makes with their content: vvar and vdso."""
         self.patches: list[tuple[int, bytes]] = []
         """(address, bytes) to write over content."""
+
+    @property
+    def own(self) -> vdso.Vdso:
+        assert self._own is not None
+        return self._own
 
     def step(
         self,
@@ -142,12 +164,21 @@ class MemoryPlan:
 
     def steps(self) -> Iterator[Step]:
         self._check()
-        yield from self._clear()
+        yield from self._clear(Stage.MAPPINGS)
         yield from self._vdso()
-        yield from self._map()
-        yield from self._content()
+        made = {vma.start for vma in self.made}
+        vmas = [vma for vma in self.vmas if vma.start not in made and Area.of(vma) not in self.kept]
+        yield from self._map(Stage.MAPPINGS, vmas)
+        yield from self._drop()
+        yield from self._fill(Stage.CONTENT, [*self._wanted()])
         yield from self._protect()
         yield from self._layout()
+
+    def bequeath(self, given: Bequest) -> Iterator[Step]:
+        yield from self._clear(Stage.TREE)
+        areas = {*given.areas}
+        yield from self._map(Stage.TREE, [vma for vma in self.vmas if Area.of(vma) in areas])
+        yield from self._fill(Stage.TREE, given.content)
 
     def _check(self) -> None:
         for vma in self.vmas:
@@ -159,16 +190,22 @@ class MemoryPlan:
                 raise ImageError(self.name, f"{_range(vma)} has flags {vma.flags:#x}")
             if not vma.status & (FILE_PRIVATE | FILE_SHARED) and not vma.flags & mman.MAP_ANONYMOUS:
                 raise ImageError(self.name, f"{_range(vma)} has neither a file nor MAP_ANONYMOUS")
-        for run in self.runs:
-            if not run.flags & PE_PRESENT:
-                what = f"pages at {run.vaddr:#x} are in another image set, which cannot be restored yet"
-                raise ImageError(f"pagemap-{self.subject.task.pid}.img", what)
 
-    def _clear(self) -> Iterator[Step]:
-        """Everything goes that exec gave the stub."""
+    def _clear(self, stage: Stage) -> Iterator[Step]:
+        """Everything goes that exec gave the stub, or who made it, and that it does not have itself."""
+        if self.inherited.is_clear:
+            for area in sorted(self.inherited.areas - self.kept):
+                yield self.step(stage, "munmap", area.start, area.end - area.start)
+            return
         base = self.subject.stub.base
-        yield self.step(Stage.MAPPINGS, "munmap", 0, base)
-        yield self.step(Stage.MAPPINGS, "munmap", base + STUB_SPACE, mman.TASK_SIZE - base - STUB_SPACE)
+        yield self.step(stage, "munmap", 0, base)
+        yield self.step(stage, "munmap", base + STUB_SPACE, mman.TASK_SIZE - base - STUB_SPACE)
+
+    def _drop(self) -> Iterator[Step]:
+        """Pages of who made it, where the task itself has none."""
+        for one in joined(without(self.there, self.content)):
+            args = (one.start, one.end - one.start, mman.MADV_DONTNEED)
+            yield self.step(Stage.MAPPINGS, "madvise", *args, about=f"inherited pages at {one.start:#x}")
 
     def _vdso(self) -> Iterator[Step]:
         codes = [vma for vma in self.vmas if vma.status & VDSO]
@@ -207,30 +244,27 @@ class MemoryPlan:
         yield self.step(Stage.MAPPINGS, "arch_prctl", mman.ARCH_MAP_VDSO_64, start, expect=size, about=about)
         yield self.step(Stage.MAPPINGS, "madvise", start, self.own.size, mman.MADV_NORMAL, about=about)
 
-    def _map(self) -> Iterator[Step]:
-        last_use = {self._key(vma): vma.start for vma in self.vmas if self._has_file(vma)}
+    def _map(self, stage: Stage, vmas: Sequence[vma_entry]) -> Iterator[Step]:
+        last_use = {self._key(vma): vma.start for vma in vmas if self._has_file(vma)}
         opened: dict[tuple[int, int], Ref] = {}
-        made = {vma.start for vma in self.made}
-        starts = [run.vaddr for run in self.runs]
-        for vma in self.vmas:
-            if vma.start in made:
-                continue
+        starts = [one.start for one in self.content]
+        for vma in vmas:
             fd: int | Ref = -1
             key = self._key(vma)
             if self._has_file(vma):
                 if key not in opened:
                     opened[key] = Ref("mapped file", key[0] << 2 | key[1])
-                    yield from self._open(key, opened[key])
+                    yield from self._open(stage, key, opened[key])
                 fd = opened[key]
-            yield self._mmap(vma, fd, writable=self._has_content(vma, starts))
-            yield from self._advise(vma)
+            yield self._mmap(stage, vma, fd, writable=self._has_content(vma, starts))
+            yield from self._advise(stage, vma)
             if key in opened and last_use[key] == vma.start:
-                yield self.step(Stage.MAPPINGS, "close", opened[key])
+                yield self.step(stage, "close", opened[key])
 
-    def _open(self, key: tuple[int, int], ref: Ref) -> Iterator[Step]:
+    def _open(self, stage: Stage, key: tuple[int, int], ref: Ref) -> Iterator[Step]:
         if key in self.shared:
             fetch = self.step(
-                Stage.MAPPINGS,
+                stage,
                 "pidfd_getfd",
                 self.subject.stub.nursery_fd,
                 self.shared[key],
@@ -239,7 +273,7 @@ class MemoryPlan:
             )
             yield fetch._replace(gives=ref)
             return
-        yield from open_steps(self.subject.snapshot, key[0], self.tid, Stage.MAPPINGS, key[1], ref)
+        yield from open_steps(self.subject.snapshot, key[0], self.tid, stage, key[1], ref)
 
     @staticmethod
     def _has_file(vma: vma_entry) -> bool:
@@ -256,19 +290,19 @@ class MemoryPlan:
         index = bisect_left(starts, vma.start)
         if index < len(starts) and starts[index] < vma.end:
             return True
-        return index > 0 and self.runs[index - 1].end > vma.start
+        return index > 0 and self.content[index - 1].end > vma.start
 
-    def _mmap(self, vma: vma_entry, fd: int | Ref, *, writable: bool) -> Step:
+    def _mmap(self, stage: Stage, vma: vma_entry, fd: int | Ref, *, writable: bool) -> Step:
         prot = vma.prot | (mman.PROT_WRITE if writable else 0)
         flags = vma.flags & _MAP_FLAGS | mman.MAP_FIXED_NOREPLACE
         offset = vma.pgoff if self._has_file(vma) else 0
         size = vma.end - vma.start
         about = f"mapping {_range(vma)}"
         return self.step(
-            Stage.MAPPINGS, "mmap", vma.start, size, prot, flags, fd, offset, expect=vma.start, about=about
+            stage, "mmap", vma.start, size, prot, flags, fd, offset, expect=vma.start, about=about
         )
 
-    def _advise(self, vma: vma_entry) -> Iterator[Step]:
+    def _advise(self, stage: Stage, vma: vma_entry) -> Iterator[Step]:
         """Advice on huge pages must be there before the content is."""
         for advice in range(vma.madv.bit_length()):
             if vma.madv >> advice & 1:
@@ -278,39 +312,28 @@ class MemoryPlan:
                 size = vma.end - vma.start
                 about = f"mapping {_range(vma)}"
                 args = (vma.start, size, advice)
-                yield self.step(Stage.MAPPINGS, "madvise", *args, tolerate=tolerate, about=about)
+                yield self.step(stage, "madvise", *args, tolerate=tolerate, about=about)
 
-    def _content(self) -> Iterator[Step]:
-        """By a descriptor of the nursery's, which is there for as long as it takes."""
-        runs = [*self._wanted_runs()]
-        if not runs:
-            return
-        pages, stub = Ref("pages", self.pages_id), self.subject.stub
-        number = stub.pages.index(self.pages_id)
-        yield self.step(Stage.CONTENT, "pidfd_getfd", stub.nursery_fd, number, 0)._replace(gives=pages)
-        for start, end, offset in _joined((run.vaddr, run.end, run.offset) for run in runs):
-            for at in range(start, end, _LARGEST_READ):
-                size = min(_LARGEST_READ, end - at)
-                args = (pages, at, size, offset + at - start)
-                yield self.step(Stage.CONTENT, "pread64", *args, expect=size, about=f"pages at {at:#x}")
-        yield self.step(Stage.CONTENT, "close", pages)
+    def _fill(self, stage: Stage, content: Sequence[Content]) -> Iterator[Step]:
+        """By descriptors of the nursery's, each there for as long as it takes."""
+        stub = self.subject.stub
+        for file in dict.fromkeys(one.file for one in content):
+            pages = Ref(f"{file} of {self.tid}", stub.pages.index(file))
+            about = str(file)
+            fetch = self.step(stage, "pidfd_getfd", stub.nursery_fd, pages.key, 0, about=about)
+            yield fetch._replace(gives=pages)
+            for one in joined(one for one in content if one.file == file):
+                for at in range(one.start, one.end, _LARGEST_READ):
+                    size = min(_LARGEST_READ, one.end - at)
+                    args = (pages, at, size, one.offset + at - one.start)
+                    yield self.step(stage, "pread64", *args, expect=size, about=f"pages at {at:#x}")
+            yield self.step(stage, "close", pages)
 
-    def _wanted_runs(self) -> Iterator[PageRun]:
-        """The runs without what belongs to areas that the kernel makes."""
-        for run in self.runs:
-            rest = run
-            for vma in self.made:
-                if vma.start < rest.end and rest.vaddr < vma.end:
-                    if rest.vaddr < vma.start:
-                        yield rest._replace(nr_pages=(vma.start - rest.vaddr) // mman.PAGE)
-                    skip = min(vma.end, rest.end) - rest.vaddr
-                    rest = rest._replace(
-                        vaddr=rest.vaddr + skip,
-                        nr_pages=rest.nr_pages - skip // mman.PAGE,
-                        offset=rest.offset + skip,
-                    )
-            if rest.nr_pages:
-                yield rest
+    def _wanted(self) -> Iterator[Content]:
+        """What is not there already, and does not belong to areas that the kernel makes."""
+        missing = without(self.content, same(self.content, self.there))
+        made = [Content(vma.start, vma.end, PagesFile(0, 0), 0) for vma in self.made]
+        yield from without(missing, made)
 
     def _protect(self) -> Iterator[Step]:
         stage = Stage.PROTECTION
@@ -321,12 +344,13 @@ class MemoryPlan:
         if self.patches:
             yield self._patch()
         made = {vma.start for vma in self.made}
-        starts = [run.vaddr for run in self.runs]
+        starts = [one.start for one in self.content]
         for vma in self.vmas:
             if vma.start in made:
                 continue
             size, about = vma.end - vma.start, f"mapping {_range(vma)}"
-            if not vma.prot & mman.PROT_WRITE and self._has_content(vma, starts):
+            written = self._has_content(vma, starts) or Area.of(vma) in self.kept
+            if not vma.prot & mman.PROT_WRITE and written:
                 yield self.step(stage, "mprotect", vma.start, size, vma.prot, about=about)
             if vma.flags & mman.MAP_LOCKED:
                 # What cannot be touched cannot be brought in beforehand.
@@ -383,17 +407,3 @@ class MemoryPlan:
 
 def _range(vma: vma_entry) -> str:
     return f"{vma.start:x}-{vma.end:x}"
-
-
-def _joined(ranges: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, int]]:
-    """(start, end, offset) with neighbours joined that are so in the file too."""
-    last: tuple[int, int, int] | None = None
-    for start, end, offset in ranges:
-        if last is not None and last[1] == start and last[2] + last[1] - last[0] == offset:
-            last = (last[0], end, last[2])
-            continue
-        if last is not None:
-            yield last
-        last = (start, end, offset)
-    if last is not None:
-        yield last

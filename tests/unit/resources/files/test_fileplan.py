@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from criupy.errors import ImageError
+from criupy.images.pages import PagesFile
 from criupy.images.pb import core_pb2, fdtable_pb2, files_pb2, inventory_pb2
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan
@@ -23,7 +24,7 @@ from criupy.resources.registry import FILE_KINDS
 PID = 100
 NOBODY = core_pb2.fown_entry(uid=0, euid=0, signum=0, pid_type=0, pid=0)
 CWD, ROOT = 1000, 1001
-STUB = StubPlan(0, nursery_fd=90, pages=(1,))
+STUB = StubPlan(0, nursery_fd=90, pages=(PagesFile(0, 1),))
 
 
 def reg(

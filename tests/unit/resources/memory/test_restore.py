@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from criupy.errors import ImageError
-from criupy.images.pages import PagemapWriter
+from criupy.images.pages import Content, PagemapWriter, PagesFile
 from criupy.images.pb.core_pb2 import core_entry, fs_entry, pstree_entry, task_kobj_ids_entry
 from criupy.images.pb.fdtable_pb2 import REG, fdinfo_entry, file_entry
 from criupy.images.pb.inventory_pb2 import inventory_entry
@@ -87,12 +88,12 @@ def subject_of(
         fdinfo={2: [fdinfo_entry(id=3, flags=0, type=REG, fd=fd) for fd in fds]},
     )
     features = KernelFeatures(capabilities=0, pagemap_scan=True)
-    stub = StubPlan(choose_stub_base([mm]), nursery_fd=90, pages=(7, 1))
+    stub = StubPlan(choose_stub_base([mm]), nursery_fd=90, pages=(PagesFile(0, 7), PagesFile(0, 1)))
     return PlanSubject(PID, task, snapshot, features, (warnings if warnings is not None else []).append, stub)
 
 
 def planned(subject: PlanSubject) -> list[Step]:
-    return list(plan(subject, {}, OWN))
+    return list(plan(subject, {}, own_vdso=OWN))
 
 
 def text_of(steps: list[Step]) -> list[str]:
@@ -143,12 +144,12 @@ def test_an_address_space() -> None:
         "mappings close(<mapped file 0x12>)",
         "mappings mmap(0x7f0000008000, 0x2000, 2, 0x104022, -1, 0)",
         "mappings mmap(0x7fff00000000, 0x4000, 3, 0x100122, -1, 0)",
-        "content pidfd_getfd(90, 1, 0) = <pages 0x1>",
-        "content pread64(<pages 0x1>, 0x402000, 4096, 0)",
-        "content pread64(<pages 0x1>, 0x409000, 4096, 4096)",
-        "content pread64(<pages 0x1>, 0x7f0000009000, 4096, 0x2000)",
-        "content pread64(<pages 0x1>, 0x7fff00001000, 0x3000, 0x3000)",
-        "content close(<pages 0x1>)",
+        "content pidfd_getfd(90, 1, 0) = <pages-1.img of 77 0x1>",
+        "content pread64(<pages-1.img of 77 0x1>, 0x402000, 4096, 0)",
+        "content pread64(<pages-1.img of 77 0x1>, 0x409000, 4096, 4096)",
+        "content pread64(<pages-1.img of 77 0x1>, 0x7f0000009000, 4096, 0x2000)",
+        "content pread64(<pages-1.img of 77 0x1>, 0x7fff00001000, 0x3000, 0x3000)",
+        "content close(<pages-1.img of 77 0x1>)",
         "protection madvise(0x40a000, 0x2000, 102)",
         "protection mprotect(0x402000, 4096, 1)",
         "protection mprotect(0x7f0000008000, 0x2000, 0)",
@@ -208,10 +209,10 @@ def test_the_kernel_maps_a_vdso_that_is_its_own() -> None:
         "mappings madvise(0x7f0000000000, 0x6000, 0)",
         "mappings mmap(0x400000, 4096, 3, 0x100022, -1, 0)",
         "mappings mmap(0x7f0000006000, 4096, 3, 0x100022, -1, 0)",
-        "content pidfd_getfd(90, 1, 0) = <pages 0x1>",
-        "content pread64(<pages 0x1>, 0x400000, 4096, 0)",
-        "content pread64(<pages 0x1>, 0x7f0000006000, 4096, 0x3000)",
-        "content close(<pages 0x1>)",
+        "content pidfd_getfd(90, 1, 0) = <pages-1.img of 77 0x1>",
+        "content pread64(<pages-1.img of 77 0x1>, 0x400000, 4096, 0)",
+        "content pread64(<pages-1.img of 77 0x1>, 0x7f0000006000, 4096, 0x3000)",
+        "content close(<pages-1.img of 77 0x1>)",
         *LAYOUT,
     ]
     assert steps[2].expect == 2 * PAGE
@@ -230,10 +231,10 @@ def test_a_vdso_of_another_kernel_is_bridged(monkeypatch: pytest.MonkeyPatch) ->
         "mappings madvise(0x7f0000001000, 0x3000, 16)",
         "mappings mmap(0x7f0000004000, 0x2000, 7, 0x100022, -1, 0)",
         "mappings mmap(0x7f0000006000, 4096, 3, 0x100022, -1, 0)",
-        "content pidfd_getfd(90, 1, 0) = <pages 0x1>",
-        "content pread64(<pages 0x1>, 0x400000, 4096, 0)",
-        "content pread64(<pages 0x1>, 0x7f0000004000, 0x3000, 4096)",
-        "content close(<pages 0x1>)",
+        "content pidfd_getfd(90, 1, 0) = <pages-1.img of 77 0x1>",
+        "content pread64(<pages-1.img of 77 0x1>, 0x400000, 4096, 0)",
+        "content pread64(<pages-1.img of 77 0x1>, 0x7f0000004000, 0x3000, 4096)",
+        "content close(<pages-1.img of 77 0x1>)",
         "protection process_vm_writev(77, &jumps, 1, &[16 bytes], 1, 0)",
         "protection mprotect(0x7f0000004000, 0x2000, 5)",
         *LAYOUT,
@@ -261,12 +262,6 @@ def test_no_vdso_stays_none() -> None:
 def test_refusals(vma: vma_entry, why: str) -> None:
     with pytest.raises(ImageError, match=why):
         planned(subject_of([vma]))
-
-
-@pytest.mark.parametrize("flags", [1, 2])
-def test_pages_elsewhere_are_refused(flags: int) -> None:
-    with pytest.raises(ImageError, match="another image set"):
-        planned(subject_of([area(0x400000, 1)], [(0x400000, 1, flags)]))
 
 
 def test_much_content_is_cut_for_two_threads() -> None:
@@ -314,3 +309,21 @@ def test_the_stub_is_in_nobodys_way(shape: list[tuple[int, int]]) -> None:
     assert base + STUB_SPACE < 0x7FFFFFFFF000
     for vma in vmas:
         assert vma.end + (1 << 20) <= base or base + STUB_SPACE + (1 << 20) <= vma.start
+
+
+def test_pages_of_a_parent_set_are_read_from_there() -> None:
+    subject = subject_of([area(0x400000, 4)], [(0x400000, 1, 6)])
+    parent = PagesFile(1, 3)
+    content = (*subject.task.content, Content(0x402000, 0x403000, parent, 0x7000))
+    subject = subject._replace(
+        task=dataclasses.replace(subject.task, resolved=content),
+        stub=subject.stub._replace(pages=(PagesFile(0, 1), parent)),
+    )
+    assert [text for text in text_of(planned(subject)) if text.startswith("content")] == [
+        "content pidfd_getfd(90, 0, 0) = <pages-1.img of 77 0x0>",
+        "content pread64(<pages-1.img of 77 0x0>, 0x400000, 4096, 0)",
+        "content close(<pages-1.img of 77 0x0>)",
+        "content pidfd_getfd(90, 1, 0) = <parent/pages-3.img of 77 0x1>",
+        "content pread64(<parent/pages-3.img of 77 0x1>, 0x402000, 4096, 0x7000)",
+        "content close(<parent/pages-3.img of 77 0x1>)",
+    ]
