@@ -235,6 +235,7 @@ class _Freezer:
         process = self.process
         if process.pid not in self.tracees:
             raise FreezeError(f"task {process.pid}: its main thread has exited")
+        process.memory.reopen()
         rest = (self.tracees[tid] for tid in sorted(self.tracees.keys() - {process.pid}))
         process.threads = (self.tracees[process.pid], *rest)
         return process

@@ -70,10 +70,19 @@ class Memory:
     def __init__(self, pid: int, *, step: Step = nothing) -> None:
         self.pid = pid
         self._step = step
+        self._fd = self._open()
+
+    def _open(self) -> int:
         try:
-            self._fd = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+            return os.open(f"/proc/{self.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
-            raise TraceeError(f"task {pid}: opening its memory", errno=error.errno or 0) from error
+            raise TraceeError(f"task {self.pid}: opening its memory", errno=error.errno or 0) from error
+
+    def reopen(self) -> None:
+        """Look at the memory that the process has now: it may have executed another program."""
+        os.close(self._fd)
+        self._fd = -1
+        self._fd = self._open()
 
     def read(self, address: int, size: int) -> bytes:
         """``size`` bytes at ``address``, all of them, or `TraceeError`."""
@@ -96,7 +105,8 @@ class Memory:
         self._step("write memory")
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _failed(self, what: str, address: int, size: int, errno: int) -> TraceeError:
         return TraceeError(f"task {self.pid}: {what} {size} bytes at {address:#x}", errno=errno)

@@ -22,6 +22,7 @@ class Mapping(NamedTuple):
 
     ``offset`` and ``page_size`` are in bytes, ``flags`` are the two-letter VmFlags, ``name`` is as the kernel
     prints it: a newline in a path is ``\\012`` there, and so is ``\\012`` itself (``map_files`` tells).
+    ``in_common``: somebody else has some of its pages too, as after a fork.
     """
 
     start: int
@@ -36,6 +37,7 @@ class Mapping(NamedTuple):
     page_size: int = 4096
     protection_key: int = 0
     flags: frozenset[str] = frozenset()
+    in_common: bool = False
 
     @property
     def has_file(self) -> bool:
@@ -76,10 +78,20 @@ def _smaps(text: bytes) -> Iterator[Mapping]:
             raise ValueError("smaps has an unknown form")
         size = _PAGE_SIZE.search(head, at) if "ht" in flags else None
         key = _PROTECTION_KEY.search(head, at) if has_keys else None
-        yield _mapping(line, int(size[1]) << 10 if size else 4096, int(key[1]) if key else 0, flags)
+        in_common = _kilobytes(head, b"\nShared_Dirty:", at) > 0 or (
+            line[10] == b"0" and _kilobytes(head, b"\nShared_Clean:", at) > 0
+        )
+        page_size = int(size[1]) << 10 if size else 4096
+        yield _mapping(line, page_size, int(key[1]) if key else 0, flags, in_common=in_common)
         head, at = block, end + 1
     if at != len(head):
         raise ValueError("smaps shows no VmFlags for its last mapping")
+
+
+def _kilobytes(text: bytes, name: bytes, at: int) -> int:
+    """A number of ``smaps``, which is right-aligned before `` kB``; 0 where the kernel does not show it."""
+    start = text.find(name, at)
+    return int(text[start + len(name) : text.index(b" kB", start)]) if start >= 0 else 0
 
 
 def _mapping(
@@ -87,6 +99,8 @@ def _mapping(
     page_size: int = 4096,
     protection_key: int = 0,
     flags: frozenset[str] = frozenset(),
+    *,
+    in_common: bool = False,
 ) -> Mapping:
     start, end, read, write, execute, share, offset, major, minor, inode, name = match.groups()
     prot = (PROT_READ if read == b"r" else 0) | (PROT_WRITE if write == b"w" else 0)
@@ -103,4 +117,5 @@ def _mapping(
         page_size,
         protection_key,
         flags,
+        in_common,
     )

@@ -32,7 +32,12 @@ _REGIONS, _MOST_REGIONS = 1 << 10, 1 << 16
 
 
 class Run(NamedTuple):
-    """Pages of one area that go to the image; ``flags`` are the pagemap's; ``forced``: not readable."""
+    """Pages of one area that go to the image; ``flags`` are the pagemap's.
+
+    ``forced``: to be read through /proc/PID/mem, since they are not readable, or since others have them too:
+    process_vm_readv pins pages, and gives the process its own copy of one that it shares.  Source: Linux mm/gup.c,
+    ``gup_must_unshare``.
+    """
 
     start: int
     end: int
@@ -114,7 +119,12 @@ def guards_of(found: Iterable[Found], vmas: list[Vma]) -> list[tuple[int, int]]:
 def runs_of(found: Iterable[Found], vmas: list[Vma]) -> list[Run]:
     """The pages that go to the image: all of the vdso, and what was found in areas with own pages."""
     runs = [
-        Run(start, end, PE_PRESENT | (PE_LAZY if vma.may_be_lazy else 0), not vma.prot & mman.PROT_READ)
+        Run(
+            start,
+            end,
+            PE_PRESENT | (PE_LAZY if vma.may_be_lazy else 0),
+            vma.in_common or not vma.prot & mman.PROT_READ,
+        )
         for one in found
         if not one.guard
         for vma, start, end in _within(one, vmas)

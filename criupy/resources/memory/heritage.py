@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.images.pages import Content, PagesFile
 from criupy.linux import mman
-from criupy.resources.memory.vma import ANON_PRIVATE, FILE_PRIVATE, REGULAR, SHSTK, VDSO, VVAR
+from criupy.resources.memory.vma import ANON_PRIVATE, FILE_PRIVATE, MEMFD, REGULAR, SHSTK, VDSO, VVAR
 
 if TYPE_CHECKING:
     from criupy.images.pb.memory_pb2 import vma_entry
@@ -42,7 +42,7 @@ class Area(NamedTuple):
     @property
     def is_heritable(self) -> bool:
         private = self.status & REGULAR and self.status & (ANON_PRIVATE | FILE_PRIVATE)
-        special = self.status & (VDSO | VVAR | SHSTK) or self.flags & mman.MAP_HUGETLB
+        special = self.status & (VDSO | VVAR | SHSTK | MEMFD) or self.flags & mman.MAP_HUGETLB
         return bool(private and not special and not self.madv & _NOT_INHERITED)
 
 

@@ -80,6 +80,8 @@ class Vma(NamedTuple):
     file: MappedFile | None = None
     lock_on_fault: bool = False
     sealed: bool = False
+    in_common: bool = False
+    """Whether others have some of its pages too, as after a fork."""
 
     @property
     def has_pages(self) -> bool:
@@ -216,6 +218,7 @@ def classify(mapping: Mapping, file: MappedFile | None) -> Vma:
         None if status & ANON_PRIVATE else file,
         "lf" in telling,
         "sl" in telling,
+        mapping.in_common,
     )
 
 
