@@ -12,7 +12,9 @@ from criupy.errors import ImageError
 from criupy.images.pages import PagesFile
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order
-from criupy.model.snapshot import TASK_STOPPED, Snapshot, TaskImages
+from criupy.model.snapshot import TASK_DEAD as DEAD
+from criupy.model.snapshot import TASK_STOPPED as STOPPED
+from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared
@@ -130,7 +132,7 @@ class _Planning:
         return TaskPlan(
             pid=task.pid,
             threads=tuple(states),
-            stopped=task.core.tc.task_state == TASK_STOPPED,
+            stopped=task.core.tc.task_state == STOPPED,
             descriptors=_files_id(task),
         )
 
@@ -155,11 +157,15 @@ class _Planning:
 
     def _forget_the_dead(self, growth: Growth) -> Iterator[Step]:
         """The default action of SIGCHLD, once more: setting it takes the signal out of the queue."""
-        parents = growth.told | {task.pstree.ppid for task in self.snapshot.tasks if task.zombie}
+        quiet = (DEAD, STOPPED)
+        tasks = self.snapshot.tasks
+        parents = growth.told | {task.pstree.ppid for task in tasks if task.core.tc.task_state in quiet}
         for task in self.snapshot.tasks:
             if task.pid in parents:
                 args = (_SIGCHLD, _DEFAULT_ACTION, 0, 8)
-                yield Step(task.pid, Stage.ZOMBIES, "rt_sigaction", args, about="SIGCHLD of the dead")
+                yield Step(
+                    task.pid, Stage.ZOMBIES, "rt_sigaction", args, about="SIGCHLD of the dead and stopped"
+                )
 
 
 def _files_id(task: TaskImages) -> int:

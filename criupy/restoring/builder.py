@@ -65,6 +65,9 @@ class _Builder:
             self._grow(self.common[Stage.TREE])
         self.log.info(f"Created {len(self.living)} tasks")
         run_queues([(nursery, self.common.get(Stage.HOLD, []))], shared)
+        for task in self.plan.tasks:
+            if task.stopped:
+                self.tree.processes[task.pid].stop()
         if self.deaths or len({task.descriptors for task in self.plan.tasks}) < len(self.plan.tasks):
             self._run(_CONTENT)
             self._let_die()

@@ -189,6 +189,12 @@ class _TreeFreezer:
         ]
         if not processes or processes[0].pid != self.root:
             raise FreezeError(f"task {self.root} is dead")
+        stopped = {process.pid for process in processes if process.stopped_by}
+        for process in processes:
+            children = (member.pid for member in members if member.ppid == process.pid)
+            process.stopped_children = (
+                tuple(child for child in children if child in stopped) if stopped else ()
+            )
         return FrozenTree(tuple(members), tuple(processes))
 
 

@@ -61,6 +61,8 @@ class FrozenProcess:
     """The signal of the job-control stop that the process was in, and still is."""
     restarting: int | None = None
     """Signals whose handlers have SA_RESTART, bit ``signo - 1``, once `inject` has asked."""
+    stopped_children: tuple[int, ...] = ()
+    """Those of its children in the frozen tree that are in a job-control stop."""
     unfiltered: set[int] = field(default_factory=set)
     """Threads whose seccomp filters are suspended until they are given back."""
 

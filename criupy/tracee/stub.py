@@ -198,6 +198,18 @@ class StubProcess:
         os.waitid(os.P_PID, thread.tid, os.WEXITED | abi.WALL)
         del self.threads[thread.tid]
 
+    def stop(self) -> None:
+        """Bring the process into a job-control stop, which goes on when its threads are let go.
+
+        Before anything else of it runs: whoever made it is told by SIGCHLD.  Source: Linux kernel/signal.c,
+        kernel/ptrace.c (``ptrace_unlink``).
+        """
+        tracee = self.leader.tracee
+        signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+        tracee.resume()
+        while (stop := wait(tracee, _BIRTH)) != Stop(signal.SIGSTOP, abi.PTRACE_EVENT_STOP):
+            tracee.resume(stop.signal if stop.signal == signal.SIGSTOP else 0)
+
     def set_states(self, states: Iterable[ThreadState]) -> None:
         """Give every thread its masks and registers; the stub must be unmapped."""
         for state in states:
@@ -425,7 +437,7 @@ class StubTree:
         set_subreaper(on=self._was_subreaper)
         with held_signals():  # half of a tree let go would be the end of it
             for process, plan in tasks:
-                process.let_go(stopped=stopped or plan.stopped)
+                process.let_go(stopped=stopped and not plan.stopped)
                 process.close()
             self.processes.clear()
 

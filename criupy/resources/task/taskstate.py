@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.errors import ImageError
+from criupy.linux.abi import SIGINFO_SIZE
 from criupy.linux.prctl import PR_SET_DUMPABLE, PR_SET_NAME
 from criupy.linux.procfs import task as procfs
 from criupy.linux.syscalls import SIG_SETMASK
@@ -15,20 +17,28 @@ from criupy.resources.task.base import Dumpable
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
     from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.tracee.batch import Out, Results, SyscallBatch
 
 ALIVE, DEAD, STOPPED = 1, 2, 3
 LAST_SIGNAL = 64
+_P_PID = 1
+_STOPPED_NOW = os.WSTOPPED | os.WNOHANG
+_SI_PID = slice(16, 20)
+"""si_pid of a siginfo_t.  Source: Linux include/uapi/asm-generic/siginfo.h."""
 READ_IMPLIES_EXEC = 0x0400000
 """Source: Linux include/uapi/linux/personality.h."""
 
 
 class TaskStateFacts(NamedTuple):
-    """``stat`` and ``personality`` as read; ``stop_signal`` is 0 for a process that is not stopped."""
+    """``stat`` and ``personality`` as read; ``stop_signal`` is 0 for a process that is not stopped.
+
+    ``reported_stops``: stopped children of which wait(2) has told.
+    """
 
     stat: bytes
     personality: bytes
     stop_signal: int
+    reported_stops: tuple[int, ...] = ()
 
 
 class TaskState(Dumpable):
@@ -44,18 +54,34 @@ class TaskState(Dumpable):
         facts = TaskStateFacts(
             subject.read("stat"), subject.read("personality"), subject.process.stopped_by or 0
         )
-        return lambda _: facts
+        told: dict[int, Out] = {}
+        for child in subject.process.stopped_children:
+            told[child] = ask.out(SIGINFO_SIZE)
+            ask.call("waitid", _P_PID, child, told[child], _STOPPED_NOW | os.WNOWAIT, 0, tolerate=True)
+
+        def finish(results: Results) -> TaskStateFacts:
+            reported = (child for child, info in told.items() if not any(results.bytes(info)[_SI_PID]))
+            return facts._replace(reported_stops=tuple(reported))
+
+        return finish
 
     def encode(self, facts: TaskStateFacts, core: core_entry, sink: DumpSink) -> None:
         core.tc.task_state = STOPPED if facts.stop_signal else ALIVE
         if facts.stop_signal:
             core.tc.stop_signo = facts.stop_signal
         core.tc.exit_code = 0
+        core.tc.reported_stops.extend(facts.reported_stops)
         core.tc.flags = procfs.stat(facts.stat).flags
         core.tc.personality = _as_decimal(facts.personality)
         core.tc.true_personality = int(facts.personality, 16)
 
     def plan(self, core: core_entry, subject: PlanSubject) -> Iterator[Step]:
+        for child in core.tc.reported_stops:
+            args = (_P_PID, child, 0, _STOPPED_NOW, 0)
+            yield Step(subject.tid, Stage.ZOMBIES, "waitid", args, about=f"stop of child {child}")
+        yield from self._plan_personality(core, subject)
+
+    def _plan_personality(self, core: core_entry, subject: PlanSubject) -> Iterator[Step]:
         personality = _personality(core)
         if personality is None:
             return
