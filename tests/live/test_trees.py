@@ -53,6 +53,21 @@ def assert_nothing_is_left(process):
     assert not children(), "a restore left processes behind"
 
 
+@pytest.mark.parametrize(
+    "program", ["tree_family.c", "tree_zombies.c", "tree_stopped.c", "tree_dead_leader.c"]
+)
+def test_a_target_ends_with_all_of_its_tree(program, target):
+    """Of the harness: what lives is not gone, and ending a target leaves none of its pids busy."""
+    process = target(program, ROOT="1")
+    process.record()
+    members = tree_of(process.pid)
+    assert set(members) == set(process.members) == set(process.left())
+    with pytest.raises(TargetError):
+        process.wait_gone(timeout=0.1)
+    process.end()
+    assert not [pid for pid in members if os.path.exists(f"/proc/{pid}")]
+
+
 def test_undisturbed(case, target):
     """A failure below is not the program's own."""
     target(case.program, **case.environment).ask()

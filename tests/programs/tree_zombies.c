@@ -52,7 +52,7 @@ static pid_t dead(int number)
 static void with_pending_signal(void *unused)
 {
 	sigset_t mask, pending;
-	siginfo_t info;
+	siginfo_t info = { 0 };
 	struct timespec at_once = { 0, 0 };
 
 	(void)unused;
