@@ -146,7 +146,10 @@ class Target:
 
     def wait_gone(self, *, timeout: float = 20.0) -> None:
         """Wait until all pids of its tree are free."""
-        wait_until(f"all pids of the tree of {self.pid} are free", lambda: not self.left(), timeout=timeout)
+        try:
+            wait_until(f"the tree of {self.pid} is gone", lambda: not self.left(), timeout=timeout)
+        except TargetError as late:
+            raise TargetError(f"{late}, left are {self.left()}") from None
 
     def ask(self, *, timeout: float = 30.0) -> None:
         """Let it check itself from inside; ``TargetError`` unless it says PASS.  It ends by that."""
@@ -199,9 +202,9 @@ class Target:
             _kill(self.pid, self.is_ours)
         for pid in self.living():
             _kill(pid, functools.partial(self._is_marked, pid))
-        return all(self._is_strangers(pid) for pid in self.left())
+        return all(self._is_given_away(pid) for pid in self.left())
 
-    def _is_strangers(self, pid: int) -> bool:
+    def _is_given_away(self, pid: int) -> bool:
         """Whether a member's pid has been given to somebody else since."""
         known = pid != self.pid and not self._is_marked(pid)
         return known and start_time(pid) not in (self.members.get(pid), None)

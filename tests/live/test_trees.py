@@ -27,13 +27,6 @@ WORKING = {
 }
 
 
-@pytest.fixture(params=TREES, ids=str)
-def case(request, under_test):
-    if request.param.not_criu and under_test.name == "criu":
-        pytest.skip(f"criu {request.param.not_criu}")
-    return request.param
-
-
 def assert_has_form(process, shape):
     """Sooner or later, as the tasks do not all start at the same moment."""
     with contextlib.suppress(TargetError):
@@ -68,12 +61,16 @@ def test_a_target_ends_with_all_of_its_tree(program, target):
     assert not [pid for pid in members if os.path.exists(f"/proc/{pid}")]
 
 
+@pytest.mark.parametrize("case", TREES, ids=str)
 def test_undisturbed(case, target):
     """A failure below is not the program's own."""
     target(case.program, **case.environment).ask()
 
 
+@pytest.mark.parametrize("case", TREES, ids=str)
 def test_dump_and_restore(case, target, under_test, images):
+    if case.not_criu and under_test.name == "criu":
+        pytest.skip(f"criu {case.not_criu}")
     process = target(case.program, **case.environment, RESTORED="1")
     shape = shape_of(process.pid)
     under_test.dump(process, images)
@@ -83,9 +80,11 @@ def test_dump_and_restore(case, target, under_test, images):
     process.ask()
 
 
+@pytest.mark.parametrize("case", TREES, ids=str)
 def test_leave_running(case, target, under_test, images):
-    if case.not_criu_running and under_test.name == "criu":
-        pytest.skip(f"criu {case.not_criu_running}")
+    reason = case.not_criu_running or (not case.criu_dumps and case.not_criu)
+    if reason and under_test.name == "criu":
+        pytest.skip(f"criu {reason}")
     process = target(case.program, **case.environment)
     before = TreeObservation.of(process.pid)
     under_test.dump(process, images, "--leave-running")

@@ -1,7 +1,7 @@
 /*
- * How the benchmark measures the time that a target is frozen: the target reads the clock all the time and keeps the largest
- * gap, in nanoseconds, in the second word of the mapped file "beat"; whoever writes a zero there starts the measurement
- * anew.  The first word counts.
+ * How the benchmark measures the time that a target is frozen: the target reads the clock all the time and keeps the
+ * largest gap, in nanoseconds, in the second word of the mapped file "beat"; whoever writes a zero there starts the
+ * measurement anew.  The first word counts.
  */
 #ifndef GAP_H
 #define GAP_H

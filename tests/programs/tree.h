@@ -1,7 +1,8 @@
 /*
  * What programs of several processes share.  They keep in step by the names of files in their directory, which no dump
  * touches and which nobody has to hold open; while the tree is set up, also by a pipe that is closed before "ready".
- * A process that is not the root exits with 0 if its checks held; its parent checks that, so the root's verdict is on all.
+ * A process that is not the root exits with 0 if its checks held.  Its parent checks that, so the root's verdict is on
+ * all of them.
  */
 #ifndef TREE_H
 #define TREE_H

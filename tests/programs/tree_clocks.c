@@ -1,6 +1,7 @@
 /*
- * The clocks of a tree stand still between its dump and its restore, which are SECONDS apart: CLOCK_MONOTONIC and
- * CLOCK_BOOTTIME go on from where they were, only CLOCK_REALTIME jumps.  A sleep until a point of CLOCK_MONOTONIC ends then.
+ * The clocks of a tree stand still between its dump and its restore, which are SECONDS_APART: CLOCK_MONOTONIC and
+ * CLOCK_BOOTTIME go on from where they were, only CLOCK_REALTIME jumps.  A sleep until a point of CLOCK_MONOTONIC ends
+ * at that point.
  */
 #include "tree.h"
 
@@ -19,23 +20,24 @@ static int64_t now(clockid_t clock)
 /* Reads the clocks until `name` is there, and checks the longest step of each. */
 static void watch(const char *name)
 {
-	int64_t last[3], step[3] = { 0 }, least = getenv("SECONDS_APART") ? atoll(getenv("SECONDS_APART")) * BILLION : 0;
+	const char *apart = getenv("SECONDS_APART");
+	int64_t last[3], step[3] = { 0 }, least = apart != NULL ? atoll(apart) * BILLION : 0;
 
 	for (int i = 0; i < 3; i++)
 		last[i] = now(clocks[i]);
 	while (access(step_file(name, ""), F_OK) != 0) {
 		sleep_ms(10);
 		for (int i = 0; i < 3; i++) {
-			int64_t this = now(clocks[i]), vdso_or_not;
+			int64_t this = now(clocks[i]);
+			struct timespec by_syscall;
 
 			CHECK(i == 2 || this >= last[i]);
 			if (this - last[i] > step[i])
 				step[i] = this - last[i];
 			last[i] = this;
-			struct timespec time;
-			CHECK(syscall(SYS_clock_gettime, clocks[i], &time) == 0);
-			vdso_or_not = time.tv_sec * BILLION + time.tv_nsec;
-			CHECK(llabs(vdso_or_not - this) < BILLION);
+			/* The vdso and the kernel are of one mind. */
+			CHECK(syscall(SYS_clock_gettime, clocks[i], &by_syscall) == 0);
+			CHECK(llabs(by_syscall.tv_sec * BILLION + by_syscall.tv_nsec - this) < BILLION);
 		}
 	}
 	CHECK(step[0] < BILLION * 3 / 2);

@@ -64,7 +64,7 @@ static void in_child(void *unused)
 	syscall(SYS_exit, 0);
 }
 
-/* In the root; `with_dead_leader` unless it is still the main thread that runs this. */
+/* In the root; `with_dead_leader` is NULL if it is still the main thread that runs this. */
 static void *of_root(void *with_dead_leader)
 {
 	if (with_dead_leader)

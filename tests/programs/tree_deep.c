@@ -1,4 +1,4 @@
-/* A chain of processes that is DEPTH deep and a fan of as many: everybody has its parent, and ends when it is told to. */
+/* A chain of processes that is DEPTH deep and a fan of as many: everybody has its parent, and ends when told to. */
 #include "tree.h"
 
 #define DEPTH 60

@@ -1,7 +1,7 @@
 /*
- * Descriptors that processes share by fork: open file descriptions with one position, pipes whose ends are spread over the
- * tree, an eventfd, an epoll instance, copies with other numbers and flags.  The root has two children, the first of
- * them one of its own.  A pipe that somebody holds who should not would never end.
+ * Descriptors that processes share by fork: open file descriptions with one position, pipes whose ends are spread over
+ * the tree, an eventfd, an epoll instance, copies with other numbers and flags.  The root has two children, the first
+ * of them one of its own.  A pipe that somebody holds who should not would never end.
  */
 #include "tree.h"
 #include <linux/kcmp.h>

@@ -1,6 +1,6 @@
 /*
- * What the benchmark dumps of trees: TASKS processes, the root among them, which has MEBIBYTES of random memory in 4 KiB pages.
- * Every child has changed one page in a hundred of it, sleeps, and checks its memory when it is told to end.
+ * What the benchmark dumps of trees: TASKS processes, the root among them, which has MEBIBYTES of random memory in 4 KiB
+ * pages.  Every child has changed one page in a hundred of it, sleeps, and checks its memory when it is told to end.
  */
 #include "gap.h"
 #include "tree.h"

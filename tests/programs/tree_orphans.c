@@ -1,7 +1,7 @@
 /*
  * Members of groups whose leaders have died, and orphans.  The root adopts: what is left over in the middle of the tree
- * becomes its child.  With SESSIONS some of these are in sessions whose leaders have died, or are elsewhere in the tree;
- * with DEEP one such is the child of another that adopts, below the root.
+ * becomes its child.  With SESSIONS some of these are in sessions whose leaders have died or are elsewhere in the tree.
+ * With DEEP one such is the child of another process that adopts, below the root.
  */
 #include "tree.h"
 #include <signal.h>

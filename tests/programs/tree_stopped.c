@@ -1,5 +1,5 @@
 /*
- * Stopped children: by SIGSTOP with two threads and known to their parent, by SIGTSTP, by SIGSTOP and not yet asked for.
+ * Stopped children with two threads each: by SIGSTOP, by SIGTSTP, and by SIGSTOP without that their parent has asked.
  * They are still stopped afterwards, and SIGCONT makes them go on.
  */
 #include "tree.h"

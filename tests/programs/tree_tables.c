@@ -1,6 +1,6 @@
 /*
- * What clone(2) can let two processes share, SHARE names it: a descriptor table (files), cwd and umask (fs), the address
- * space (vm), that and signal actions (sighand), the I/O context (io), System V semaphore undos (sysvsem).
+ * What clone(2) can let two processes share; SHARE names it: a descriptor table (files), cwd and umask (fs), the
+ * address space (vm), that and signal actions (sighand), the I/O context (io), System V semaphore undos (sysvsem).
  */
 #include "tree.h"
 #include <limits.h>
