@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +63,22 @@ def criu() -> engine.Engine:
     if peer is None:
         pytest.skip("needs a real criu: scripts/real-criu")
     return peer
+
+
+@pytest.fixture(scope="session")
+def crit() -> Callable[[Path], object]:
+    """The crit that belongs to the real criu, as ``crit(image) -> JSON``."""
+    peer = engine.criu()
+    program = Path(peer.path).with_name("crit") if peer else None
+    if program is None or not program.exists():
+        pytest.skip("needs criu's crit beside criu: scripts/real-criu")
+
+    def decode(image: Path) -> object:
+        done = subprocess.run([program, "decode", "-i", image], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{image.name}: {done.stderr.decode()}"
+        return json.loads(done.stdout)
+
+    return decode
 
 
 @pytest.fixture(scope="session")

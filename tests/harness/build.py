@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "programs"
 BUILT = ROOT / "build" / "programs"
 CFLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
+# What scripts call that a small Debian may lack.
+TOOLS = {"bash_pipeline.sh": ["bash"], "make_builds.sh": ["bash", "make"]}
 
 
 class ToolMissing(Exception):
@@ -20,7 +22,7 @@ class ToolMissing(Exception):
 
 
 def argv_of(program: str) -> list[str]:
-    """The command of ``tests/programs/PROGRAM``: built if it is C or Go, interpreted if it is Python."""
+    """The command of ``tests/programs/PROGRAM``: built if it is C or Go, interpreted if it is Python or for bash."""
     source = PROGRAMS / program
     match source.suffix:
         case ".c":
@@ -31,7 +33,11 @@ def argv_of(program: str) -> list[str]:
             return [_built(source, "go", ["go", "build", "-o", "OUTPUT", str(source)])]
         case ".py":
             return [os.path.realpath(sys.executable), "-I", str(source)]
-    raise ValueError(f"{program}: neither C, Go nor Python")
+        case ".sh":
+            if missing := [tool for tool in TOOLS.get(program, ()) if shutil.which(tool) is None]:
+                raise ToolMissing(f"{', '.join(missing)} is missing")
+            return ["bash", str(source)]
+    raise ValueError(f"{program}: neither C, Go, Python nor bash")
 
 
 def _built(source: Path, tool: str, command: list[str], *, headers: bool = False) -> str:

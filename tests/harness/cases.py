@@ -7,15 +7,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Case:
-    """A program with its environment; why a real criu cannot do it (at all, or with --leave-running)."""
+    """A program with its environment; why a real criu cannot do it (at all, or with --leave-running).
+
+    ``criu_dumps``: it is only the restore that criu cannot do, its images say all.
+    """
 
     program: str
     environment: dict[str, str] = field(default_factory=dict)
     not_criu: str = ""
     not_criu_running: str = ""
+    criu_dumps: bool = False
 
     def __str__(self) -> str:
-        return "-".join([self.program.removesuffix(".c"), *map(str.lower, self.environment)])
+        words = (name if value == "1" else f"{name}-{value}" for name, value in self.environment.items())
+        return "-".join([self.program.removesuffix(".c"), *map(str.lower, words)])
 
 
 PROGRAMS = [
@@ -42,3 +47,52 @@ CASES = [
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
 ]
+
+# What CRIU cannot do of tables that processes share.
+TABLES = {
+    "files": "",
+    "fs": "refuses a shared cwd",
+    "vm": "refuses a shared address space",
+    "sighand": "refuses a shared address space",
+    "io": "does not restore I/O priorities and contexts",
+    "sysvsem": "does not restore shared semaphore undos",
+}
+# Programs of several processes, whose tree is the same at every moment between "ready" and "go".
+TREES = [
+    Case("tree_family.c"),
+    Case(
+        "tree_family.c", {"BEYOND_CRIU": "1"}, criu_dumps=True,
+        not_criu="cannot form a group that its leader has left",
+    ),
+    Case("tree_orphans.c"),
+    Case(
+        "tree_orphans.c", {"SESSIONS": "1"}, criu_dumps=True,
+        not_criu="gives orphans of other sessions to the reaper outside of the tree",
+    ),
+    Case(
+        "tree_orphans.c", {"DEEP": "1"}, criu_dumps=True,
+        not_criu="finds no leader for a session that is not a child's of the root",
+    ),
+    Case("tree_zombies.c"),
+    Case("tree_zombies.c", {"BEYOND_CRIU": "1"}, criu_dumps=True, not_criu="keeps seven bits of an exit code"),
+    Case("tree_stopped.c", not_criu_running="leaves a second stop signal pending"),
+    Case(
+        "tree_stopped.c", {"BEYOND_CRIU": "1"}, criu_dumps=True,
+        not_criu="reports a stop for the second time", not_criu_running="leaves a second stop signal pending",
+    ),
+    Case("tree_files.c"),
+    Case(
+        "tree_files.c", {"BEYOND_CRIU": "1"},
+        not_criu="looks for the files of an epoll instance in the first of its processes only",
+    ),
+    *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
+    Case("tree_shared_memory.c"),
+    Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu="dumps System V segments only with an IPC namespace"),
+    Case("tree_cow.c"),
+    Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
+    Case("tree_deep.c"),
+    *(
+        Case("tree_dead_leader.c", environment, not_criu="refuses a process whose main thread has ended")
+        for environment in ({}, {"ROOT": "1"})
+    ),
+]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,13 @@ class EngineError(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one command ended."""
+    """How one command ended, and after how many ``seconds``."""
 
     command: tuple[str, ...]
     returncode: int
     output: str
     log: str
+    seconds: float
 
     def __str__(self) -> str:
         tail = "\n".join(self.log.splitlines()[-60:])
@@ -42,6 +44,7 @@ class Engine:
         Output goes to files: a restored task that kept a pipe of ours open would make us wait for it.
         """
         output = cwd / "output"
+        began = time.perf_counter()
         with output.open("wb") as out:
             done = subprocess.run(
                 [self.path, *arguments],
@@ -52,11 +55,14 @@ class Engine:
                 timeout=timeout,
                 check=False,
             )
+        seconds = time.perf_counter() - began
         logged = log.read_text(errors="replace") if log is not None and log.exists() else ""
-        return Outcome((self.name, *arguments), done.returncode, output.read_text(errors="replace"), logged)
+        text = output.read_text(errors="replace")
+        return Outcome((self.name, *arguments), done.returncode, text, logged, seconds)
 
     def dump(self, target: Target, images: Path, *options: str, timeout: float = 60.0) -> Outcome:
-        """Dump ``target`` into ``images``; ``EngineError`` if that fails."""
+        """Dump ``target`` and all of its tree into ``images``; ``EngineError`` if that fails."""
+        target.record()
         images.mkdir(mode=0o700, parents=True, exist_ok=True)
         log = images / "dump.log"
         outcome = self.run(
@@ -78,6 +84,7 @@ class Engine:
             raise EngineError(str(outcome))
         if not target.is_ours():
             raise EngineError(f"pid {target.pid} is not there after\n{outcome}\n{target.log}")
+        target.record()
         return outcome
 
 

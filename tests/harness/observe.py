@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -71,6 +72,10 @@ class Observation:
         """Look at ``pid``; its threads should be at rest or doing the same thing again and again."""
         return cls(pid, dict(_facts(Path(f"/proc/{pid}"))))
 
+    def again(self) -> Observation:
+        """The same process as it is now."""
+        return self.of(self.pid)
+
     def differences(self, after: Observation, *, ignore: str = r"(?!)") -> list[str]:
         """What ``after`` has otherwise; ``ignore`` matches names of facts that the target itself changes."""
         gone, new = self._threads() - after._threads(), after._threads() - self._threads()
@@ -89,16 +94,84 @@ class Observation:
         return {name.removesuffix(" State") for name in self.facts if name.endswith(" State")}
 
 
-def assert_unharmed(before: Observation, *, ignore: str = r"(?!)", timeout: float = 2.0) -> None:
+@dataclass(frozen=True)
+class TreeObservation:
+    """The state of all processes of a tree; ``pid`` is its root."""
+
+    pid: int
+    tasks: dict[int, Observation]
+
+    @classmethod
+    def of(cls, pid: int) -> TreeObservation:
+        """Look at ``pid`` and at all of its descendants; who ends meanwhile is not among them."""
+        tasks = {}
+        for member in tree_of(pid):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                tasks[member] = Observation.of(member)
+        return cls(pid, tasks)
+
+    def again(self) -> TreeObservation:
+        """The same tree as it is now."""
+        return self.of(self.pid)
+
+    def differences(self, after: TreeObservation, *, ignore: str = r"(?!)") -> list[str]:
+        """What ``after`` has otherwise; ``ignore`` is as for one process, and matches ``task 7 is new`` too."""
+        found = [f"task {pid} is gone" for pid in sorted(self.tasks.keys() - after.tasks.keys())]
+        found += [f"task {pid} is new" for pid in sorted(after.tasks.keys() - self.tasks.keys())]
+        found = [line for line in found if not re.search(ignore, line)]
+        for pid in sorted(self.tasks.keys() & after.tasks.keys()):
+            lines = self.tasks[pid].differences(after.tasks[pid], ignore=ignore)
+            found += [f"task {pid} {line}" for line in lines]
+        return found
+
+
+def assert_unharmed(
+    before: Observation | TreeObservation, *, ignore: str = r"(?!)", timeout: float = 2.0
+) -> None:
     """``AssertionError`` listing all that a dump has changed in its target.
 
     A program that works is seen in transient states: what is right once within ``timeout`` seconds is right.
     """
     deadline = time.monotonic() + timeout
-    while found := before.differences(Observation.of(before.pid), ignore=ignore):
+    while found := before.differences(before.again(), ignore=ignore):
         if time.monotonic() > deadline:
             raise AssertionError(f"task {before.pid} is not what it was:\n" + "\n".join(found))
         time.sleep(0.02)
+
+
+def tree_of(pid: int) -> list[int]:
+    """``pid`` and all of its descendants, parents first."""
+    tree = [pid]
+    for member in tree:
+        for task in _listed(Path(f"/proc/{member}/task")):
+            children = map(int, (_read(Path(f"/proc/{member}/task/{task}/children")) or "").split())
+            tree += [child for child in children if child not in tree]
+    return tree
+
+
+def stat_of(pid: int) -> list[str] | None:
+    """The words of ``/proc/PID/stat`` behind the name: state, parent, group, session, ...; None if it is gone."""
+    text = _read(Path(f"/proc/{pid}/stat"))
+    return None if text is None else text.rpartition(")")[2].split()
+
+
+def start_time(pid: int) -> int | None:
+    """When it was born, in clock ticks of its own boot time: with the pid, what tells two processes apart."""
+    stat = stat_of(pid)
+    return None if stat is None else int(stat[19])
+
+
+def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
+    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads."""
+    shape: dict[int, tuple[object, ...]] = {}
+    for member in tree_of(pid):
+        if (stat := stat_of(member)) is not None:
+            name = (_read(Path(f"/proc/{member}/comm")) or "").strip()
+            parent = "ours" if member == pid else int(stat[1])
+            state = "running" if stat[0] in "RSD" else stat[0]
+            threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
+            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads)
+    return shape
 
 
 def resting_calls(pid: int) -> dict[int, str]:
@@ -126,17 +199,34 @@ def _diff(old: object, new: object) -> str:
 
 
 def _facts(proc: Path) -> Iterator[tuple[str, object]]:
-    pieces = tuple(mappings(proc))
-    yield "maps", pieces
-    yield "executable maps", tuple(piece for piece in pieces if "x" in piece.perms)
-    yield "text", tuple(_read_only_content(proc))
-    yield from _descriptors(proc)
-    for name in FILES:
-        yield name, _read(proc / name)
-    for name in LINKS:
-        yield name, _link(proc / name)
+    stat = stat_of(int(proc.name))
+    yield "start", stat and stat[19]
+    yield "exit code", stat and stat[49]
+    if (living := _living_thread(proc)) is not None:
+        yield from _possessions(proc, living)
     for tid in sorted(os.listdir(proc / "task"), key=int):
         yield from _thread(proc / "task" / tid, "" if tid == proc.name else f"thread {tid} ")
+
+
+def _living_thread(proc: Path) -> Path | None:
+    """Where memory and files of a process show: at its main thread, if that has not ended.  None for a zombie."""
+    for tid in sorted(os.listdir(proc / "task"), key=lambda tid: (tid != proc.name, int(tid))):
+        status = _read(proc / "task" / tid / "status") or ""
+        if not re.search(r"^State:\s*[ZX]", status, re.MULTILINE):
+            return proc if tid == proc.name else proc / "task" / tid
+    return None
+
+
+def _possessions(proc: Path, living: Path) -> Iterator[tuple[str, object]]:
+    pieces = tuple(mappings(living))
+    yield "maps", pieces
+    yield "executable maps", tuple(piece for piece in pieces if "x" in piece.perms)
+    yield "text", tuple(_read_only_content(living))
+    yield from _descriptors(living)
+    for name in FILES:
+        yield name, _read((living if (living / name).exists() else proc) / name)
+    for name in LINKS:
+        yield name, _link(living / name)
 
 
 def _thread(task: Path, label: str) -> Iterator[tuple[str, object]]:
@@ -206,6 +296,13 @@ def _digest(memory: io.FileIO, piece: Mapping) -> str:
     except OSError as error:
         return f"unreadable: {error.strerror}"
     return digest.hexdigest()[:16]
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 def _read(path: Path) -> str | None:

@@ -1,15 +1,21 @@
-"""A program under test: an isolated session leader whose pid becomes free when it dies.
+"""A program under test: an isolated session leader whose pid becomes free when it dies, and all of its descendants.
 
 The protocol (``tests/programs/selfcheck.h`` has the C side): a target runs in a directory of its own, with
 stdin on /dev/null and stdout and stderr appended to ``log``.  It writes ``ready`` when it has set everything
 up, polls for a file ``go`` in that directory, then checks itself from inside, writes ``PASS`` or
 ``FAIL: why`` and exits.  It may write ``FAIL`` at any time.  ``unsupported: what`` says what this machine
-lacks.  Long-running targets keep a little-endian 64-bit count of finished work in a file ``beat``.
+lacks.  Long-running targets keep a little-endian 64-bit count of finished work in a file ``beat``.  What lives in
+the IPC namespace and would outlive the program has a line in a file ``sysv``: ``shm 7``, ``sem 8``.
+
+A target may fork.  Its members have its environment, by which they are told from strangers; dead ones are left to
+the test process, which is the subreaper, and keep their pids busy until they are reaped here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
 import struct
@@ -18,7 +24,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.observe import start_time, stat_of, tree_of
+
 MARK = "CRIUPY_TEST_TARGET"
+IPC_RMID = 0
 
 
 class Unsupported(Exception):
@@ -49,12 +58,18 @@ def wait_until(what: str, condition: Callable[[], bool], *, timeout: float = 20.
 
 @dataclass
 class Target:
-    """One program and all of its incarnations: a restored process is the same target."""
+    """One program and all of its incarnations: a restored process is the same target.
+
+    ``members`` are the pids of its tree with their start times, ``sessions`` the sessions that these were in, as of the
+    last ``record()``.
+    """
 
     argv: Sequence[str]
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
     pid: int = 0
+    members: dict[int, int] = field(default_factory=dict)
+    sessions: set[int] = field(default_factory=set)
 
     @property
     def log(self) -> str:
@@ -108,9 +123,33 @@ class Target:
             os.waitpid(self.pid, os.WNOHANG)
         return not os.path.exists(f"/proc/{self.pid}")
 
+    def record(self) -> None:
+        """Note who belongs to the tree now: with the next dump all of these go, and only then can they come back."""
+        if self.pid <= 0:
+            return
+        self.members = {pid: start for pid in tree_of(self.pid) if (start := start_time(pid)) is not None}
+        self.sessions |= {int(stat[3]) for pid in self.members if (stat := stat_of(pid)) is not None}
+
+    def living(self) -> list[int]:
+        """Pids of all processes that are ours by their environment, the tree's root first."""
+        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        return sorted(filter(self._is_marked, pids), key=lambda pid: (pid != self.pid, pid))
+
+    def _is_marked(self, pid: int) -> bool:
+        return f"{MARK}={self.directory}".encode() in _environment(pid)
+
+    def left(self) -> list[int]:
+        """Pids that the tree still occupies, after reaping what was left to us; strangers on them count too."""
+        _reap_children({*self.members, self.pid}, {*self.sessions, self.pid})
+        known = {self.pid, *self.members} - {0}
+        return sorted({*(pid for pid in known if os.path.exists(f"/proc/{pid}")), *self.living()})
+
     def wait_gone(self, *, timeout: float = 20.0) -> None:
-        """Wait until its pid is free."""
-        wait_until(f"pid {self.pid} is free", self.has_ended, timeout=timeout)
+        """Wait until all pids of its tree are free."""
+        try:
+            wait_until(f"the tree of {self.pid} is gone", lambda: not self.left(), timeout=timeout)
+        except TargetError as late:
+            raise TargetError(f"{late}, left are {self.left()}") from None
 
     def ask(self, *, timeout: float = 30.0) -> None:
         """Let it check itself from inside; ``TargetError`` unless it says PASS.  It ends by that."""
@@ -142,24 +181,78 @@ class Target:
 
     def is_ours(self) -> bool:
         """Whether the process that has the pid now is this target: by its parent or by its environment."""
-        try:
-            environ = Path(f"/proc/{self.pid}/environ").read_bytes()
-            stat = Path(f"/proc/{self.pid}/stat").read_text()
-        except OSError:
+        stat = stat_of(self.pid)
+        if stat is None:
             return False
-        parent = int(stat.rpartition(")")[2].split()[1])
-        return parent == os.getpid() or f"{MARK}={self.directory}".encode() in environ.split(b"\0")
+        return int(stat[1]) == os.getpid() or self._is_marked(self.pid)
 
-    def end(self) -> None:
-        """Kill whatever incarnation lives, if it is ours, and free the pid."""
-        if self.has_ended():
-            return
-        if not self.is_ours():
+    def end(self, *, timeout: float = 20.0) -> None:
+        """Kill whatever incarnations live, if they are ours, and free their pids."""
+        if not self.has_ended() and not self.is_ours():
             raise TargetError(f"pid {self.pid} belongs to somebody else now")
-        pidfd = os.pidfd_open(self.pid)
-        try:
-            if self.is_ours():  # the pidfd is of the process that was checked
+        wait_until(f"the tree of {self.pid} is dead", self._is_killed, timeout=timeout)
+        _remove_sysv(self.directory / "sysv")
+
+    def _is_killed(self) -> bool:
+        """Whether nothing of the tree is left; what is, is killed, and what it forks meanwhile the next time."""
+        if self.pid <= 0:
+            return True
+        if not self.has_ended() and self.is_ours():
+            self.sessions |= {int(stat[3]) for pid in tree_of(self.pid) if (stat := stat_of(pid)) is not None}
+            _kill(self.pid, self.is_ours)
+        for pid in self.living():
+            _kill(pid, functools.partial(self._is_marked, pid))
+        return all(self._is_given_away(pid) for pid in self.left())
+
+    def _is_given_away(self, pid: int) -> bool:
+        """Whether a member's pid has been given to somebody else since."""
+        known = pid != self.pid and not self._is_marked(pid)
+        return known and start_time(pid) not in (self.members.get(pid), None)
+
+
+def _environment(pid: int) -> list[bytes]:
+    """The environment of a process that is alive; if its main thread has ended, as another thread has it."""
+    try:
+        for name in ("environ", *(f"task/{tid}/environ" for tid in os.listdir(f"/proc/{pid}/task"))):
+            with contextlib.suppress(OSError):  # of a thread that has ended
+                if found := Path(f"/proc/{pid}/{name}").read_bytes():
+                    return found.split(b"\0")
+    except OSError:
+        pass
+    return []
+
+
+def _kill(pid: int, is_ours: Callable[[], bool]) -> None:
+    """SIGKILL to ``pid`` if it is ours."""
+    assert pid > 1
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if is_ours():  # the pidfd is of the process that was checked
+            with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        finally:
-            os.close(pidfd)
-        self.wait_gone()
+    finally:
+        os.close(pidfd)
+
+
+def _reap_children(pids: set[int], sessions: set[int]) -> None:
+    """Reap those of our dead children that have such a pid or were in such a session."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for child in map(int, children):
+        stat = stat_of(child)
+        if stat is not None and stat[0] == "Z" and (child in pids or int(stat[3]) in sessions):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, os.WNOHANG)
+
+
+def _remove_sysv(listed: Path) -> None:
+    """Remove System V objects that a target has named."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for line in listed.read_text().splitlines() if listed.exists() else ():
+        kind, number = line.split()
+        if kind == "shm":
+            libc.shmctl(int(number), IPC_RMID, None)
+        else:
+            libc.semctl(int(number), 0, IPC_RMID)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from harness import engine
 from harness.cases import PROGRAMS
 
 from criupy.cli.crit import crit as criupy_crit
@@ -42,22 +39,6 @@ def test_objects(program, target, pair, images):
     process.wait_gone()
     restorer.restore(process, images)
     process.ask()
-
-
-@pytest.fixture(scope="session")
-def crit():
-    """The crit that belongs to the real criu, as ``crit(image) -> JSON``."""
-    peer = engine.criu()
-    program = Path(peer.path).with_name("crit") if peer else None
-    if program is None or not program.exists():
-        pytest.skip("needs criu's crit beside criu: scripts/real-criu")
-
-    def decode(image):
-        done = subprocess.run([program, "decode", "-i", image], capture_output=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{image.name}: {done.stderr.decode()}"
-        return json.loads(done.stdout)
-
-    return decode
 
 
 @pytest.mark.parametrize("program", WORKING)
