@@ -127,7 +127,9 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
             for thread in (*process.threads[1:], *process.threads[:1]):
                 reap(thread, deadline)
         for process in dying:
-            if not select.select([process.pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            ended = select.poll()
+            ended.register(process.pidfd, select.POLLIN)
+            if not ended.poll(1000 * max(0.0, deadline - time.monotonic())):
                 raise TraceeError(f"task {process.pid} was killed, but does not end")
 
 
