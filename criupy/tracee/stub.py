@@ -62,8 +62,8 @@ class StubThread:
         self.capacity = capacity
         self.meeting = meeting
         self._batch: SyscallBatch | None = None
-        self.born: list[int] = []
-        """Tids of the tasks that the last batch has made, all traced and stopping."""
+        self.born: set[int] = set()
+        """Tids of the tasks that it has made and nobody has taken on, all traced and stopping."""
 
     @property
     def pid(self) -> int:
@@ -92,7 +92,6 @@ class StubThread:
         registers.cs, registers.ss = _USER_CS, _USER_DS
         self.tracee.set_regs(registers)
         self._batch = batch
-        self.born = []
         self.tracee.resume()
 
     def finish(self) -> Results:
@@ -103,7 +102,7 @@ class StubThread:
             if stop.event == 0 and stop.signal == self.meeting and self._at_meeting():
                 break
             if stop.event in _CLONE_EVENTS:
-                self.born.append(self.tracee.event_message())
+                self.born.add(self.tracee.event_message())
             elif stop.event == 0 and stop.signal in _CRASHES:
                 where = self.tracee.regs().rip
                 raise TraceeError(
@@ -177,6 +176,7 @@ class StubProcess:
 
     def _adopt(self, tid: int) -> StubThread:
         leader = self.leader
+        leader.born.remove(tid)
         table = leader.table + _MAIN_TABLE + self._next_table * _THREAD_TABLE
         self._next_table += 1
         tracee = Tracee(leader.pid, tid, leader.tracee.memory, self._buffer)
@@ -369,7 +369,7 @@ class StubTree:
     def welcome(self, number: int, pid: int, maker: StubThread) -> StubProcess:
         """Take on a process that ``maker`` has just made; it has a copy of its memory."""
         assert pid > 0
-        assert pid in maker.born
+        maker.born.remove(pid)
         pidfd = os.pidfd_open(pid)
         try:
             memory = Memory(pid)
