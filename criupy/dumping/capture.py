@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from criupy.linux import namespaces
+from criupy.linux import namespaces, syscalls
 from criupy.linux.family import Member
 from criupy.linux.features import KernelFeatures
 from criupy.resources import memory
@@ -59,6 +59,8 @@ class ProcessFacts(NamedTuple):
     threads: tuple[ThreadFacts, ...]
     memory: memory.MemoryFacts
     fs: fs.FsFacts
+    shares_io: bool
+    """With its parent."""
 
     @property
     def pid(self) -> int:
@@ -170,4 +172,12 @@ def _collect(
         threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
         memory=finish_memory(results[process.pid]),
         fs=directories,
+        shares_io=_shares_io(process.pid, place.ppid),
     )
+
+
+def _shares_io(pid: int, parent: int) -> bool:
+    """Whether there is an I/O context that both have; for most there is none yet, which is not to be told apart."""
+    if not parent or not syscalls.ioprio_get(pid):
+        return False
+    return syscalls.kcmp_table(pid, parent, syscalls.KCMP_IO) == 0
