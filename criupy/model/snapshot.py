@@ -123,6 +123,11 @@ class Snapshot:
         """The root of the tree."""
         return self.tasks[0]
 
+    @property
+    def is_own(self) -> bool:
+        """Whether criupy wrote it, and not CRIU: it has fields of its own."""
+        return bool(self.root.core.tc.HasField("true_personality"))
+
     def task(self, pid: int) -> TaskImages:
         """The task with a pid; KeyError if there is none."""
         for task in self.tasks:
