@@ -88,8 +88,11 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
 def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
+    files: memory.KnownFiles = {}
+    named: set[bytes] = set()
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
+        yield from _of_living(pid, memory.obstacles(pid, files, named), root)
     if [*_shared(pids)]:
         time.sleep(_MOMENT)  # who is about to execute a program shares for a moment only (vfork)
         yield from _shared(pids)
@@ -112,7 +115,6 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     yield from _namespaces(pid, comm, root)
     for kind in THREAD_KINDS:
         yield from kind.obstacles(pid, features)
-    yield from memory.obstacles(pid, features)
     yield from FILE_KINDS.obstacles(pid, kin)
 
 

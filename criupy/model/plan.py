@@ -11,6 +11,7 @@ import enum
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from criupy.errors import ImageError
@@ -270,7 +271,9 @@ def order(steps: Iterable[Step], given: frozenset[Ref] = frozenset()) -> tuple[S
     ``given``: answers that the engine has before the first step.
     Raises `ImageError` for an answer that no step gives, and for steps that wait for each other.
     """
-    staged = sorted(steps, key=lambda step: step.stage)
+    staged = sorted(steps, key=attrgetter("stage"))
+    if _is_in_order(staged, given):
+        return tuple(staged)
     givers: dict[Ref, int] = {}
     for index, step in enumerate(staged):
         for ref in step.made():
@@ -301,6 +304,24 @@ def order(steps: Iterable[Step], given: frozenset[Ref] = frozenset()) -> tuple[S
     for index in range(len(staged)):
         visit(index)
     return tuple(done)
+
+
+def _is_in_order(steps: Iterable[Step], given: frozenset[Ref]) -> bool:
+    """Whether every step comes after what it needs, as is mostly so."""
+    there = set(given)
+    for step in steps:
+        for arg in step.args:
+            if type(arg) is Ref:
+                if arg not in there:
+                    return False
+            elif type(arg) is Field:
+                if arg.ref not in there:
+                    return False
+            elif type(arg) is Out:
+                there.add(arg.ref)
+        if step.gives is not None:
+            there.add(step.gives)
+    return True
 
 
 def _giver(givers: dict[Ref, int], ref: Ref, step: Step) -> int:

@@ -36,7 +36,9 @@ def unless_done(action: Callable[[], None]) -> Iterator[None]:
     os.close(waiting)
     try:
         yield
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed the child, who is not needed any more
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # somebody has killed the child, who is not needed any more
             os.write(held, b"!")
     finally:
         os.close(held)

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from harness.target import Target, wait_until
 
-from criupy.linux.features import probe
 from criupy.resources import memory
 from criupy.resources.memory import content
 from criupy.resources.memory.vma import VDSO, read_vmas
@@ -131,7 +130,8 @@ def test_what_stands_in_the_way_is_named(tmp_path):
         assert process.stdin is not None
         assert process.stdout.readline() == b"ready\n"
         found = {
-            obstacle.what.partition(" (")[2]: obstacle for obstacle in memory.obstacles(process.pid, probe())
+            obstacle.what.partition(" (")[2]: obstacle
+            for obstacle in memory.obstacles(process.pid, {}, set())
         }
         process.stdin.close()
         process.wait(10)

@@ -13,12 +13,13 @@ from criupy.resources.memory.dump import (
 )
 from criupy.resources.memory.heritage import NOTHING, Heritage, after, bequest
 from criupy.resources.memory.restore import choose_stub_base, plan, plan_bequest
-from criupy.resources.memory.vma import obstacles
+from criupy.resources.memory.vma import KnownFiles, obstacles
 
 __all__ = [
     "NOTHING",
     "Family",
     "Heritage",
+    "KnownFiles",
     "MemoryFacts",
     "Reader",
     "after",

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle
 from criupy.linux import mman
-from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs.maps import Mapping, parse_smaps
 from criupy.resources.filetable import name_problem
 from criupy.resources.shmem import is_shared_memory
@@ -122,10 +121,12 @@ def read_vmas(pid: int, files: KnownFiles | None = None) -> list[Vma]:
     return merge_vvar(area for area in found if isinstance(area, Vma))
 
 
-def obstacles(pid: int, _features: KernelFeatures) -> Iterator[Obstacle]:
-    """The mappings of a running task that cannot be dumped; OSError when the task is gone."""
-    named: set[bytes] = set()
-    for area in _areas(pid, {}):
+def obstacles(pid: int, files: KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
+    """The mappings of a running task that cannot be dumped; OSError when the task is gone.
+
+    ``files`` and ``named`` are what was seen of other tasks: names that need not be looked at again.
+    """
+    for area in _areas(pid, files):
         if isinstance(area, Obstacle):
             yield area
         elif area.file and area.file.path not in named:
