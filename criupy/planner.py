@@ -35,6 +35,8 @@ _SIGKILL, _SIGALRM, _SIGCHLD, _SIGSTOP, _SIGURG, _SIGVTALRM, _SIGPROF, _SIGWINCH
 )
 _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
+_SHARED = ("files_id", "fs_id", "vm_id", "sighand_id")
+"""The ids of what processes may share."""
 _DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
 
@@ -56,12 +58,12 @@ class _Planning:
     inherited: dict[int, memory.Heritage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.first_with_table: dict[int, TaskImages] = {}
-        self.first_with_fs: dict[int, TaskImages] = {}
+        self.first_with: dict[tuple[str, int], TaskImages] = {}
+        """Who of those that share something is the first: by the name of the id, and the id."""
         for task in self.snapshot.tasks:
-            if task.ids is not None:
-                self.first_with_table.setdefault(task.ids.files_id, task)
-                self.first_with_fs.setdefault(task.ids.fs_id, task)
+            for name in _SHARED:
+                if task.ids is not None:
+                    self.first_with.setdefault((name, getattr(task.ids, name)), task)
 
     def plan(self) -> RestorePlan:
         growth = grow([_kinsman(task) for task in self.snapshot.tasks])
@@ -85,7 +87,9 @@ class _Planning:
         )
 
     def _subject(self, task: TaskImages, stub: StubPlan, tid: int) -> PlanSubject:
-        return PlanSubject(tid, task, self.snapshot, self.features, self.warnings.append, stub)
+        names = (name for name in _SHARED if task.ids is not None and not self._is_first(task, name))
+        shared = frozenset(names)
+        return PlanSubject(tid, task, self.snapshot, self.features, self.warnings.append, stub, shared)
 
     def _stub(self, living: list[TaskImages], growth: Growth) -> StubPlan:
         descriptors = (info.fd for task in living for info in self.snapshot.fds(task))
@@ -110,7 +114,8 @@ class _Planning:
             if step.gives is not None:
                 if maker in tasks and maker not in done:
                     done.add(maker)
-                    heirs = [tasks[child] for one, child in made if one == maker and child in tasks]
+                    born = (tasks[child] for one, child in made if one == maker and child in tasks)
+                    heirs = [child for child in born if self._is_first(child, "vm_id")]
                     given = memory.bequest(tasks[maker], heirs, state[maker])
                     if given is not None:
                         subject = self._subject(tasks[maker], stub, maker)
@@ -135,13 +140,14 @@ class _Planning:
             pid=task.pid,
             threads=tuple(states),
             stopped=task.core.tc.task_state == STOPPED,
-            descriptors=_files_id(task),
+            descriptors=task.ids.files_id if task.ids else 0,
             directories=task.ids.fs_id if task.ids else 0,
+            memory=task.ids.vm_id if task.ids else 0,
         )
 
-    def _has_own_table(self, task: TaskImages) -> bool:
-        """Whether it is the first with this descriptor table."""
-        return self.first_with_table[_files_id(task)] is task
+    def _is_first(self, task: TaskImages, name: str) -> bool:
+        """Whether it is the first of those who share what has the id ``name``."""
+        return self.first_with[name, getattr(task.ids, name)] is task
 
     def _task(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
         leader = self._subject(task, stub, task.pid)
@@ -149,12 +155,13 @@ class _Planning:
             for tid, core in task.threads.items():
                 if kind.per_thread or tid == task.pid:
                     yield from kind.plan(core, self._subject(task, stub, tid))
-        if self._has_own_table(task):
+        if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
-        if task.ids is not None and self.first_with_fs[task.ids.fs_id] is task:
+        if self._is_first(task, "fs_id"):
             yield from FILE_KINDS.plan_fs(leader)
-        yield from memory.plan(leader, shared.memory, self.inherited[task.pid])
-        if self._has_own_table(task):
+        if self._is_first(task, "vm_id"):
+            yield from memory.plan(leader, shared.memory, self.inherited[task.pid])
+        if self._is_first(task, "files_id"):
             yield Step(
                 task.pid, Stage.FILESYSTEM, "close", (stub.nursery_fd,), about="the nursery's descriptor"
             )
@@ -172,16 +179,21 @@ class _Planning:
                 )
 
 
-def _files_id(task: TaskImages) -> int:
-    return task.ids.files_id if task.ids else 0
-
-
 def _kinsman(task: TaskImages) -> Kinsman:
     entry, ids = task.pstree, task.ids
     if ids is None:
         return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, 0)
-    io = task.core.tc.shares_io
-    return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, ids.files_id, ids.fs_id, io)
+    return Kinsman(
+        entry.pid,
+        entry.ppid,
+        entry.pgid,
+        entry.sid,
+        files_id=ids.files_id,
+        fs_id=ids.fs_id,
+        vm_id=ids.vm_id,
+        sighand_id=ids.sighand_id,
+        shares_io=task.core.tc.shares_io,
+    )
 
 
 def _meeting_signal(tasks: list[TaskImages]) -> int:

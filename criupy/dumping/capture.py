@@ -59,8 +59,8 @@ class ProcessFacts(NamedTuple):
     threads: tuple[ThreadFacts, ...]
     memory: memory.MemoryFacts
     fs: fs.FsFacts
-    shares_io: bool
-    """With its parent."""
+    shares: frozenset[str]
+    """What it has in common with its parent: ``vm``, ``sighand``, ``io``."""
 
     @property
     def pid(self) -> int:
@@ -166,18 +166,23 @@ def _collect(
     table.descriptors(process)
     directories = fs.collect(process.pid, table)
     results = {tid: answers.check() for tid, answers in run_batches(process, asks).items()}
+    memory_facts, shares = finish_memory(results[process.pid]), _shares(process.pid, place.ppid)
     return ProcessFacts(
         place=place,
         namespaces=namespaces.identify(process.pid),
         threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
-        memory=finish_memory(results[process.pid]),
+        memory=memory_facts._replace(runs=()) if "vm" in shares else memory_facts,
         fs=directories,
-        shares_io=_shares_io(process.pid, place.ppid),
+        shares=shares,
     )
 
 
-def _shares_io(pid: int, parent: int) -> bool:
-    """Whether there is an I/O context that both have; for most there is none yet, which is not to be told apart."""
-    if not parent or not syscalls.ioprio_get(pid):
-        return False
-    return syscalls.kcmp_table(pid, parent, syscalls.KCMP_IO) == 0
+_SHAREABLE = {"vm": syscalls.KCMP_VM, "sighand": syscalls.KCMP_SIGHAND, "io": syscalls.KCMP_IO}
+
+
+def _shares(pid: int, parent: int) -> frozenset[str]:
+    """Most tasks have no I/O context yet, and no two of these can be told apart: it takes a priority to have one."""
+    if not parent:
+        return frozenset()
+    found = {name for name, what in _SHAREABLE.items() if syscalls.kcmp_table(pid, parent, what) == 0}
+    return frozenset(found if syscalls.ioprio_get(pid) else found - {"io"})

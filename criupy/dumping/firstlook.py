@@ -125,12 +125,10 @@ _SHARED = {
     syscalls.KCMP_FILES: "its descriptors",
     syscalls.KCMP_FS: "working directory, root and umask",
 }
-_MAY_BE_SHARED = (syscalls.KCMP_FILES, syscalls.KCMP_FS)
-"""With the parent."""
 
 
 def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
-    """What processes share, by clone(2), that each must have for itself."""
+    """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
         known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
         for pid in pids:
@@ -139,10 +137,10 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
                 if other is None:
                     known.insert(place, pid)
                     continue
-                if what in _MAY_BE_SHARED and syscalls.kcmp_table(pid, _parent(pid), what) == 0:
+                if syscalls.kcmp_table(pid, _parent(pid), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
-                why = f"it shares {name} with {processes.describe(other)}, which cannot be dumped yet"
+                why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
 
 

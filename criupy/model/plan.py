@@ -122,10 +122,13 @@ Arg = int | Ref | Data | Out | Field
 
 
 SIGCHLD = 17
-CLONE_FS, CLONE_FILES, CLONE_PARENT, CLONE_IO = 0x200, 0x400, 0x8000, 0x8000_0000
+CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
+CLONE_PARENT, CLONE_IO = 0x8000, 0x8000_0000
 _CLONE_FLAGS = {
+    CLONE_VM: "CLONE_VM",
     CLONE_FS: "CLONE_FS",
     CLONE_FILES: "CLONE_FILES",
+    CLONE_SIGHAND: "CLONE_SIGHAND",
     CLONE_PARENT: "CLONE_PARENT",
     CLONE_IO: "CLONE_IO",
 }
@@ -210,6 +213,8 @@ class TaskPlan(NamedTuple):
     """Its descriptor table: the same number means that tasks share one."""
     directories: int = 0
     """The same of root, working directory and umask."""
+    memory: int = 0
+    """The same of its address space."""
 
 
 class StubPlan(NamedTuple):

@@ -21,6 +21,8 @@ from criupy.model.plan import (
     CLONE_FS,
     CLONE_IO,
     CLONE_PARENT,
+    CLONE_SIGHAND,
+    CLONE_VM,
     NURSERY,
     SIGCHLD,
     Arg,
@@ -38,7 +40,7 @@ _IOPRIO_WHO_PROCESS, _BEST_EFFORT = 1, 2 << 13 | 4
 
 
 class Kinsman(NamedTuple):
-    """A process of the tree as its image has it; ``files_id`` and ``fs_id`` are 0 for a zombie."""
+    """A process of the tree as its image has it; equal ids mean one kernel object, those of a zombie are 0."""
 
     pid: int
     ppid: int
@@ -46,12 +48,22 @@ class Kinsman(NamedTuple):
     sid: int
     files_id: int
     fs_id: int = 0
+    vm_id: int = 0
+    sighand_id: int = 0
     shares_io: bool = False
 
     @property
     def leads(self) -> bool:
         """Whether it is a session leader."""
         return self.pid == self.sid
+
+
+_SHARED = {
+    "files_id": (CLONE_FILES, "its descriptors"),
+    "fs_id": (CLONE_FS, "root and working directory"),
+    "vm_id": (CLONE_VM, "its address space"),
+    "sighand_id": (CLONE_SIGHAND, "its signal actions"),
+}
 
 
 class Growth(NamedTuple):
@@ -84,8 +96,8 @@ class _Tree:
         self.steps: list[Step] = []
         self.told: set[int] = set()
         self.made: set[int] = set()
-        self.shared: tuple[set[int], set[int]] = ({self.root.files_id}, {self.root.fs_id})
-        """The files_id and fs_id that somebody has."""
+        self.shared = {name: {getattr(self.root, name)} for name in _SHARED}
+        """The ids that somebody has."""
         self.places = self._places_of_helpers(tasks[1:])
         self.passing = 0
 
@@ -172,15 +184,17 @@ class _Tree:
     def _shared(self, child: Kinsman, maker: Kinsman | None) -> int:
         """The flags for what a task shares; it can only do so with who makes it."""
         flags = CLONE_IO if child.shares_io and maker is not None and maker.pid == child.ppid else 0
-        own = (child.files_id, child.fs_id)
-        theirs = (maker.files_id, maker.fs_id) if maker is not None else (0, 0)
-        for flag, mine, its, known in zip((CLONE_FILES, CLONE_FS), own, theirs, self.shared, strict=True):
+        for name, (flag, what) in _SHARED.items():
+            mine, its = getattr(child, name), getattr(maker, name, 0)
             if mine and mine == its:
                 flags |= flag
-            elif mine and mine in known:
-                what = "its descriptors" if flag == CLONE_FILES else "root and working directory"
+            elif mine and mine in self.shared[name]:
                 raise ImageError("pstree.img", f"task {child.pid} shares {what} with others than its parent")
-            known.add(mine)
+            self.shared[name].add(mine)
+        if flags & CLONE_SIGHAND and not flags & CLONE_VM:
+            raise ImageError(
+                "pstree.img", f"task {child.pid} shares signal actions, but not its address space"
+            )
         return flags
 
     # Orphans

@@ -117,6 +117,8 @@ class PlanSubject(NamedTuple):
     warn: Callable[[str], None]
     """Say that something comes back only as near as this machine allows; the restore goes on."""
     stub: StubPlan
+    shared: frozenset[str] = frozenset()
+    """By the names of their ids (``sighand_id``...): what another process has set up for this one too."""
 
     @property
     def is_leader(self) -> bool:

@@ -105,7 +105,13 @@ class _Builder:
             for step in own:
                 if step.call == "clone3":
                     assert step.gives is not None
-                    self.tree.welcome(step.gives.key, answers.values[step.gives], process.leader)
+                    number, pid = step.gives.key, answers.values[step.gives]
+                    self.tree.welcome(number, pid, process, shares_memory=self._shares_memory(tid, number))
+
+    def _shares_memory(self, maker: int, child: int) -> bool:
+        if maker not in self.living or child not in self.living:
+            return False
+        return self.living[maker].memory == self.living[child].memory
 
     def _do(self, process: StubProcess, steps: Sequence[Step], answers: Answers) -> None:
         """Steps of one task; two threads share the work where it reads much."""

@@ -22,7 +22,7 @@ from criupy.linux import processes
 from criupy.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from criupy.linux.features import probe
 from criupy.log import Log, Report
-from criupy.model.plan import RestorePlan, Stage
+from criupy.model.plan import RestorePlan, Stage, TaskPlan
 from criupy.model.snapshot import Snapshot, load
 from criupy.options import RestoreOptions
 from criupy.planner import plan
@@ -30,7 +30,7 @@ from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import likeness
 from criupy.restoring.builder import build
-from criupy.tracee.stub import StubTree
+from criupy.tracee.stub import StubTree, table_space
 
 _OWN_DESCRIPTORS = 64
 
@@ -114,19 +114,29 @@ def _create(
 ) -> None:
     """Make the tree, bring it to where every task is ready, and let it go."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
-    most = max(len(task.threads) for task in the_plan.tasks)
+    space = _space(the_plan)
     unwanted = {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
     _make_room(the_plan)
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
-        tree = stack.enter_context(StubTree(the_plan.stub, pages, most, suspend_seccomp=suspend_seccomp))
+        tree = stack.enter_context(StubTree(the_plan.stub, pages, space, suspend_seccomp=suspend_seccomp))
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
+
+
+def _space(the_plan: RestorePlan) -> int:
+    """What the address space with the most threads needs for the tables of its stubs."""
+    spaces: dict[int, list[TaskPlan]] = {}
+    for task in the_plan.tasks:
+        spaces.setdefault(task.memory or task.pid, []).append(task)
+    return max(
+        table_space(sum(len(task.threads) for task in tasks), len(tasks) - 1) for tasks in spaces.values()
+    )
 
 
 def _make_room(the_plan: RestorePlan) -> None:

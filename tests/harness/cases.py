@@ -58,7 +58,6 @@ TABLES = {
     "sighand": "refuses a shared address space",
     "io": "does not restore I/O priorities and contexts",
 }
-REFUSED_TABLES = {"vm": "it shares its address space", "sighand": "it shares its address space"}
 # Programs of several processes, whose tree is the same at every moment between "ready" and "go".
 TREES = [
     Case("tree_family.c"),
@@ -88,10 +87,7 @@ TREES = [
         not_criu="looks for the files of an epoll instance in the first of its processes only",
         refused="no descriptor leads to it now",
     ),
-    *(
-        Case("tree_tables.c", {"SHARE": share}, not_criu=reason, refused=REFUSED_TABLES.get(share, ""))
-        for share, reason in TABLES.items()
-    ),
+    *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu="dumps System V segments only with an IPC namespace"),
     Case("tree_cow.c"),

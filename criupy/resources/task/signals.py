@@ -69,7 +69,8 @@ class ProcessSignals(Dumpable):
         file, tid = f"core-{subject.tid}.img", subject.tid
         if len(core.tc.sigactions) != len(SIGNALS):
             raise ImageError(file, f"{len(core.tc.sigactions)} signal actions, {len(SIGNALS)} were expected")
-        for signo, action in zip(SIGNALS, core.tc.sigactions, strict=True):
+        actions = () if "sighand_id" in subject.shared else zip(SIGNALS, core.tc.sigactions, strict=True)
+        for signo, action in actions:
             if action.sigaction or action.flags or action.mask:  # a new task has the defaults
                 # Before the signals of any thread: an action that ignores one drops it from all queues.
                 yield Step(tid, Stage.ATTRIBUTES, "rt_sigaction", (signo, _sigaction(action), 0, SIGSET_SIZE))
