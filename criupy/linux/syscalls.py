@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import chain
 
 from criupy.errors import TraceeError
-from criupy.linux.mman import PAGE, PAGEMAP_SCAN
+from criupy.linux.mman import MAP_SHARED, PAGE, PAGEMAP_SCAN, PROT_READ
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -213,6 +213,41 @@ def file_system(fd: int) -> int:
     statfs = (ctypes.c_uint64 * 15)()
     _result(_libc.fstatfs(fd, ctypes.byref(statfs)))
     return int(statfs[0])
+
+
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+)
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def mapped_page(fd: int, offset: int) -> bytes:
+    """The page at ``offset`` of a file as those see it who map it: with what is beyond the end of the file.
+
+    TraceeError.  Python's mmap shows no more than the file has.
+    """
+    address = _mmap(None, PAGE, PROT_READ, MAP_SHARED, fd, offset)
+    if address == _MAP_FAILED:
+        raise TraceeError("shared memory cannot be mapped", errno=ctypes.get_errno())
+    try:
+        return ctypes.string_at(address, PAGE)
+    finally:
+        _result(_libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(PAGE)))
+
+
+_IPC_RMID = 0
+
+
+def shmctl_remove(shmid: int) -> None:
+    """shmctl(2), IPC_RMID: the System V segment goes when nobody has it attached any more; OSError."""
+    _result(_libc.shmctl(shmid, _IPC_RMID, None))
 
 
 _SYS_IOPRIO_GET, _SYS_GET_ROBUST_LIST = 252, 274

@@ -20,14 +20,17 @@ from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import processes
 from criupy.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from criupy.linux.features import probe
+from criupy.linux.procfs import sysvipc
 from criupy.log import Log, Report
 from criupy.model.plan import RestorePlan, Stage
 from criupy.model.snapshot import load
 from criupy.options import RestoreOptions
 from criupy.planner import plan
+from criupy.resources import sysvshm
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring.builder import build
+from criupy.restoring.guard import Guard
 from criupy.tracee.stub import StubTree
 
 _OWN_DESCRIPTORS = 64
@@ -54,7 +57,8 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
     with ImageDirectory(options.images_dir) as directory:
         snapshot = load(directory)
         clocks = None if options.host_clocks else timens.initial()
-        the_plan = plan(snapshot, features, clocks)
+        segments = sysvipc.segments()
+        the_plan = plan(snapshot, features, clocks, segments)
         if options.plan:
             report.line(str(the_plan))
             return 0
@@ -65,6 +69,7 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
             message = "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE is needed to give a task its pid"
             raise PrivilegeError(message, hint="run criupy as root")
         _check_free(the_plan)
+        sysvshm.check(snapshot, segments)
         for check in FILE_KINDS.checks(snapshot):
             check.run()
         with _outcome():
@@ -111,13 +116,17 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
+        guard = stack.enter_context(Guard())  # the tree is gone when it is left
         tree = stack.enter_context(StubTree(the_plan.stub, pages, most, suspend_seccomp=suspend_seccomp))
-        tree.create_nursery(unwanted)
+        nursery = tree.create_nursery(unwanted)
+        if any(step.call == "shmget" for step in the_plan.steps):
+            guard.watch(nursery.pidfd, sysvshm.removal(nursery.pid))
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
+        guard.keep()
 
 
 def _make_room(the_plan: RestorePlan) -> None:
