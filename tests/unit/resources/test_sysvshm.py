@@ -64,9 +64,7 @@ def snapshot(*entries: ipc_shm_entry, runs: tuple[tuple[int, int], ...] = ((0, 1
     )
     inventory = inventory_pb2.inventory_entry(img_version=2)
     inventory.root_ids.CopyFrom(ids)
-    return Snapshot(
-        inventory, (task,), {}, {}, shmem=shmem, segments={one.desc.id: one for one in entries}
-    )
+    return Snapshot(inventory, (task,), {}, {}, shmem=shmem, segments={one.desc.id: one for one in entries})
 
 
 def planned(saved: Snapshot, *present: Segment) -> tuple[list[str], list[str]]:
