@@ -66,9 +66,11 @@ class _Planning:
 
     def __post_init__(self) -> None:
         self.first_with_table: dict[int, TaskImages] = {}
+        self.first_with_fs: dict[int, TaskImages] = {}
         for task in self.snapshot.tasks:
             if task.ids is not None:
                 self.first_with_table.setdefault(task.ids.files_id, task)
+                self.first_with_fs.setdefault(task.ids.fs_id, task)
 
     def plan(self) -> RestorePlan:
         growth = grow([_kinsman(task) for task in self.snapshot.tasks])
@@ -145,6 +147,7 @@ class _Planning:
             threads=tuple(states),
             stopped=task.core.tc.task_state == STOPPED,
             descriptors=_files_id(task),
+            directories=task.ids.fs_id if task.ids else 0,
         )
 
     def _has_own_table(self, task: TaskImages) -> bool:
@@ -159,7 +162,8 @@ class _Planning:
                     yield from kind.plan(core, self._subject(task, stub, tid))
         if self._has_own_table(task):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
-        yield from FILE_KINDS.plan_fs(leader)
+        if task.ids is not None and self.first_with_fs[task.ids.fs_id] is task:
+            yield from FILE_KINDS.plan_fs(leader)
         yield from memory.plan(leader, shared.memory, self.inherited[task.pid])
         if self._has_own_table(task):
             yield Step(
@@ -184,8 +188,11 @@ def _files_id(task: TaskImages) -> int:
 
 
 def _kinsman(task: TaskImages) -> Kinsman:
-    entry = task.pstree
-    return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, 0 if task.zombie else _files_id(task))
+    entry, ids = task.pstree, task.ids
+    if ids is None:
+        return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, 0)
+    io = task.core.tc.shares_io
+    return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, ids.files_id, ids.fs_id, io)
 
 
 def _meeting_signal(tasks: list[TaskImages]) -> int:

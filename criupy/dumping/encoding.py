@@ -34,15 +34,15 @@ class ObjectIds:
 
     def __init__(self) -> None:
         self._namespaces: dict[tuple[str, int], int] = {}
-        self.root = self.message(namespaces.identify(os.getpid()), OWN_OBJECTS)
+        own = namespaces.identify(os.getpid())
+        self.root = self.message(own, OWN_OBJECTS, OWN_OBJECTS, OWN_OBJECTS)
 
     def message(
-        self, inodes: dict[str, int], objects: int, files: int | None = None
+        self, inodes: dict[str, int], objects: int, files: int, directories: int
     ) -> core_pb2.task_kobj_ids_entry:
-        """``inodes`` by kind of namespace; ``objects``: number of the task's own vm, fs and sighand, and of its
-        descriptor table if ``files`` is not that."""
+        """``inodes`` by kind of namespace; ``objects``: number of the task's own vm and sighand."""
         ids = core_pb2.task_kobj_ids_entry(
-            vm_id=objects, files_id=files or objects, fs_id=objects, sighand_id=objects
+            vm_id=objects, files_id=files, fs_id=directories, sighand_id=objects
         )
         for kind, inode in inodes.items():
             number = self._namespaces.setdefault((kind, inode), len(self._namespaces) + 1)
@@ -95,7 +95,8 @@ def encode(
         if isinstance(member, ZombieFacts):
             tasks.append(_zombie(member))
         else:
-            ids = images.ids.message(member.namespaces, objects, files.files_ids[member.pid])
+            pid = member.pid
+            ids = images.ids.message(member.namespaces, objects, files.files_ids[pid], files.fs_ids[pid])
             pagemap = memory.pagemap(member.memory, families.get(member.pid), pages_ids[member.pid])
             tasks.append(_task(member, ids, pagemap, sink))
     return Snapshot(
@@ -130,6 +131,8 @@ def _task(
     facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pagemap: Pagemap, sink: DumpSink
 ) -> TaskImages:
     cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
+    if facts.shares_io:
+        cores[facts.pid].tc.shares_io = True
     return TaskImages(
         pid=facts.pid,
         pstree=_pstree(facts.place, cores),

@@ -119,9 +119,12 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
 _MOMENT = 0.05
 _SHARED = {
     syscalls.KCMP_VM: "its address space",
-    syscalls.KCMP_FS: "working directory, root and umask",
     syscalls.KCMP_SIGHAND: "its signal actions",
+    syscalls.KCMP_FILES: "its descriptors",
+    syscalls.KCMP_FS: "working directory, root and umask",
 }
+_MAY_BE_SHARED = (syscalls.KCMP_FILES, syscalls.KCMP_FS)
+"""With the parent."""
 
 
 def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
@@ -134,9 +137,15 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
                 if other is None:
                     known.insert(place, pid)
                     continue
+                if what in _MAY_BE_SHARED and syscalls.kcmp_table(pid, _parent(pid), what) == 0:
+                    continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, which cannot be dumped yet"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
+
+
+def _parent(pid: int) -> int:
+    return proc_task.stat(_read(pid, "stat")).ppid
 
 
 def _is_dead(member: family.Member) -> bool:

@@ -39,7 +39,7 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, *, mode: int = 0, resolv
 
 
 SYS_tee, SYS_kcmp, SYS_pidfd_getfd = 276, 312, 438
-KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_EPOLL_TFD = 0, 1, 2, 3, 4, 7
+KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_IO, KCMP_EPOLL_TFD = 0, 1, 2, 3, 4, 5, 7
 
 
 def _result(answer: int) -> int:

@@ -121,8 +121,13 @@ Arg = int | Ref | Data | Out | Field
 
 
 SIGCHLD = 17
-CLONE_FILES, CLONE_PARENT = 0x400, 0x8000
-_CLONE_FLAGS = {CLONE_FILES: "CLONE_FILES", CLONE_PARENT: "CLONE_PARENT"}
+CLONE_FS, CLONE_FILES, CLONE_PARENT, CLONE_IO = 0x200, 0x400, 0x8000, 0x8000_0000
+_CLONE_FLAGS = {
+    CLONE_FS: "CLONE_FS",
+    CLONE_FILES: "CLONE_FILES",
+    CLONE_PARENT: "CLONE_PARENT",
+    CLONE_IO: "CLONE_IO",
+}
 
 
 def clone_args(flags: int, tid: int | None, signal: int = 0) -> tuple[Data, int]:
@@ -202,6 +207,8 @@ class TaskPlan(NamedTuple):
     """Whether the task was in a job-control stop."""
     descriptors: int = 0
     """Its descriptor table: the same number means that tasks share one."""
+    directories: int = 0
+    """The same of root, working directory and umask."""
 
 
 class StubPlan(NamedTuple):

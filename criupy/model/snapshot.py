@@ -130,6 +130,11 @@ class Snapshot:
         """The number of the IPC namespace of all tasks; 0: the images do not say."""
         return self.root.ids.ipc_ns_id if self.root.ids else 0
 
+    @property
+    def is_own(self) -> bool:
+        """Whether criupy wrote it, and not CRIU: it has fields of its own."""
+        return bool(self.root.core.tc.HasField("true_personality"))
+
     def task(self, pid: int) -> TaskImages:
         """The task with a pid; KeyError if there is none."""
         for task in self.tasks:

@@ -16,20 +16,37 @@ from typing import NamedTuple
 from criupy.errors import ImageError
 from criupy.linux.abi import WALL
 from criupy.linux.prctl import PR_SET_CHILD_SUBREAPER
-from criupy.model.plan import CLONE_FILES, CLONE_PARENT, NURSERY, SIGCHLD, Arg, Ref, Stage, Step, clone_args
+from criupy.model.plan import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_IO,
+    CLONE_PARENT,
+    NURSERY,
+    SIGCHLD,
+    Arg,
+    Ref,
+    Stage,
+    Step,
+    clone_args,
+)
 
 _PASSING = 1 << 40
 """From here on: tasks whose pid is the kernel's choice, in the order of their births."""
 
 
+_IOPRIO_WHO_PROCESS, _BEST_EFFORT = 1, 2 << 13 | 4
+
+
 class Kinsman(NamedTuple):
-    """A process of the tree as its image has it; ``files_id`` is 0 for a zombie."""
+    """A process of the tree as its image has it; ``files_id`` and ``fs_id`` are 0 for a zombie."""
 
     pid: int
     ppid: int
     pgid: int
     sid: int
     files_id: int
+    fs_id: int = 0
+    shares_io: bool = False
 
     @property
     def leads(self) -> bool:
@@ -67,6 +84,8 @@ class _Tree:
         self.steps: list[Step] = []
         self.told: set[int] = set()
         self.made: set[int] = set()
+        self.shared: tuple[set[int], set[int]] = ({self.root.files_id}, {self.root.fs_id})
+        """The files_id and fs_id that somebody has."""
         self.places = self._places_of_helpers(tasks[1:])
         self.passing = 0
 
@@ -142,13 +161,27 @@ class _Tree:
 
     def _bear(self, maker: int, child: Kinsman, *, flags: int = 0) -> None:
         """With CLONE_PARENT it is told of the end of its maker's kind, which is SIGCHLD too."""
-        mother = self.tasks.get(maker)
-        if mother is not None and child.files_id and child.files_id == mother.files_id:
-            flags |= CLONE_FILES
+        flags |= self._shared(child, self.tasks.get(maker))
+        if flags & CLONE_IO:  # there has to be something to share; its own priority comes later
+            self._step(maker, "ioprio_set", _IOPRIO_WHO_PROCESS, 0, _BEST_EFFORT)
         self.made.add(child.pid)
         signal = 0 if flags & CLONE_PARENT else SIGCHLD
         args = clone_args(flags, child.pid, signal)
         self._step(maker, "clone3", *args, expect=child.pid, gives=_task(child.pid))
+
+    def _shared(self, child: Kinsman, maker: Kinsman | None) -> int:
+        """The flags for what a task shares; it can only do so with who makes it."""
+        flags = CLONE_IO if child.shares_io and maker is not None and maker.pid == child.ppid else 0
+        own = (child.files_id, child.fs_id)
+        theirs = (maker.files_id, maker.fs_id) if maker is not None else (0, 0)
+        for flag, mine, its, known in zip((CLONE_FILES, CLONE_FS), own, theirs, self.shared, strict=True):
+            if mine and mine == its:
+                flags |= flag
+            elif mine and mine in known:
+                what = "its descriptors" if flag == CLONE_FILES else "root and working directory"
+                raise ImageError("pstree.img", f"task {child.pid} shares {what} with others than its parent")
+            known.add(mine)
+        return flags
 
     # Orphans
 

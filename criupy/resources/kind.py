@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from criupy.resources.fileplan import TablePlan
     from criupy.resources.filetable import Collected, FileImages, FileTable
     from criupy.resources.openfile import OpenFile
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.tracee.batch import Argument, Out, Results, Slot
     from criupy.tracee.frozen import FrozenProcess
     from criupy.tracee.ptrace import Tracee
 
@@ -72,6 +72,14 @@ def _content(path: str) -> bytes:
         return content
     finally:
         os.close(descriptor)
+
+
+class Asking(Protocol):
+    """Takes requests for the batch of a thread."""
+
+    def call(self, name: str, *arguments: Argument, tolerate: bool = False) -> Slot: ...
+
+    def out(self, size: int) -> Out: ...
 
 
 Finish = Callable[["Results"], Any]
@@ -129,8 +137,11 @@ class TaskKind(Protocol):
         """What will come back only as near as this machine allows, said before the freeze."""
         ...
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
-        """Read from outside what can be; add requests to ``ask`` for the rest."""
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
+        """Read from outside what can be; add requests to ``ask`` for the rest.
+
+        It may be called again for one thread, with another ``ask``.
+        """
         ...
 
     def encode(self, facts: Any, core: core_pb2.core_entry, sink: DumpSink) -> None:

@@ -21,7 +21,8 @@ _WORTH_A_SECOND_THREAD = 8 << 20
 _AT_ONCE = 4
 """Reads of page contents between two looks at the progress, per thread."""
 _CONTENT = (Stage.FILES, Stage.MAPPINGS, Stage.THREADS, Stage.CONTENT)
-_REST = tuple(stage for stage in Stage if stage > Stage.CONTENT)
+_SPACE = (Stage.ZOMBIES, Stage.PROTECTION, Stage.LAYOUT)
+_REST = tuple(stage for stage in Stage if stage > Stage.LAYOUT)
 _Stages = dict[Stage, list[Step]]
 
 
@@ -68,12 +69,15 @@ class _Builder:
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()
-        if self.deaths or len({task.descriptors for task in self.plan.tasks}) < len(self.plan.tasks):
+        if self.deaths or self._is_shared("descriptors") or self._is_shared("directories"):
             self._run(_CONTENT)
             self._let_die()
+            self._run(
+                _SPACE
+            )  # here files are opened for the last time, before anyone changes the root of others
             self._run(_REST)
         else:
-            self._run((*_CONTENT, *_REST))
+            self._run((*_CONTENT, *_SPACE, *_REST))
         run_queues([(nursery, self.late)], shared)
 
     def _fills_much(self) -> bool:
@@ -81,6 +85,10 @@ class _Builder:
             _volume(step for step in self.common[Stage.TREE] if step.call == "pread64")
             >= _WORTH_A_SECOND_THREAD
         )
+
+    def _is_shared(self, what: str) -> bool:
+        """Whether several tasks have one table (``descriptors``), or one root (``directories``)."""
+        return len({getattr(task, what) for task in self.plan.tasks}) < len(self.plan.tasks)
 
     # The tree
 

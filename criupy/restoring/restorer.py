@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
 from criupy.images.codec import BY_NAME
@@ -23,12 +24,13 @@ from criupy.linux.features import probe
 from criupy.linux.procfs import sysvipc
 from criupy.log import Log, Report
 from criupy.model.plan import RestorePlan, Stage
-from criupy.model.snapshot import load
+from criupy.model.snapshot import Snapshot, load
 from criupy.options import RestoreOptions
 from criupy.planner import plan
 from criupy.resources import sysvshm
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
+from criupy.restoring import likeness
 from criupy.restoring.builder import build
 from criupy.restoring.guard import Guard
 from criupy.tracee.stub import StubTree
@@ -55,7 +57,7 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
     watch = Stopwatch()
     features = probe()
     with ImageDirectory(options.images_dir) as directory:
-        snapshot = load(directory)
+        snapshot = _load(directory)
         clocks = None if options.host_clocks else timens.initial()
         segments = sysvipc.segments()
         the_plan = plan(snapshot, features, clocks, segments)
@@ -76,6 +78,13 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
             _create(the_plan, directory, options, watch, log, report)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
+
+
+def _load(directory: ImageDirectory) -> Snapshot:
+    snapshot = load(directory)
+    with ExitStack() as stack:
+        sets = [directory]
+        return likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
 
 
 @contextmanager

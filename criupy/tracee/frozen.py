@@ -14,6 +14,7 @@ from criupy.errors import TraceeError
 from criupy.linux import abi
 from criupy.linux.family import Member
 from criupy.linux.syscalls import LockedMemory, process_mrelease
+from criupy.tracee import guardian
 from criupy.tracee.ptrace import Memory, Registers, Tracee, held_signals
 
 STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
@@ -115,12 +116,15 @@ class FrozenTree:
 
 
 def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
-    """End processes at once: nobody runs again to see another die."""
+    """End processes at once: nobody runs again to see another die, and none is left out if criupy is killed."""
     dying = list(processes)
+    pidfds = [process.pidfd for process in dying]
     deadline = time.monotonic() + timeout
     with held_signals():
-        for process in dying:
-            signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        if len(dying) == 1:
+            guardian.kill(pidfds)
+        else:
+            guardian.finish(lambda: guardian.kill(pidfds))
         for process in dying:
             process_mrelease(process.pidfd)
         for process in dying:

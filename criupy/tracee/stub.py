@@ -16,7 +16,7 @@ import signal
 import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +24,7 @@ from criupy.errors import FreezeError, PidInUse, RestoreError, TraceeError
 from criupy.linux import abi
 from criupy.linux.syscalls import LockedMemory, set_subreaper
 from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
-from criupy.tracee import blob
+from criupy.tracee import blob, guardian
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
@@ -435,11 +435,15 @@ class StubTree:
         nursery.reap()
         nursery.close()
         set_subreaper(on=self._was_subreaper)
-        with held_signals():  # half of a tree let go would be the end of it
+        pidfds = [process.pidfd for process, _ in tasks]
+        # A process dies whole, but half of a tree let go would be the end of it.
+        alone = len(tasks) == 1
+        with held_signals(), nullcontext() if alone else guardian.unless_done(lambda: guardian.kill(pidfds)):
             for process, plan in tasks:
                 process.let_go(stopped=stopped and not plan.stopped)
-                process.close()
             self.processes.clear()
+        for process, _ in tasks:
+            process.close()
 
 
 @contextmanager

@@ -67,10 +67,23 @@ def test_undisturbed(case, target):
     target(case.program, **case.environment).ask()
 
 
+def refuses(engine, process, images, why, *options):
+    """What cannot be dumped is said before anything is stopped, and the tree runs on as it was."""
+    before = TreeObservation.of(process.pid)
+    with pytest.raises(EngineError, match=why) as refusal:
+        engine.dump(process, images, *options)
+    assert "Froze" not in str(refusal.value)
+    assert_unharmed(before)
+    process.ask()
+
+
 @pytest.mark.parametrize("case", TREES, ids=str)
 def test_dump_and_restore(case, target, under_test, images):
     if case.not_criu and under_test.name == "criu":
         pytest.skip(f"criu {case.not_criu}")
+    if case.refused:
+        refuses(under_test, target(case.program, **case.environment), images, case.refused)
+        return
     process = target(case.program, **case.environment, RESTORED="1")
     shape = shape_of(process.pid)
     under_test.dump(process, images)
@@ -86,6 +99,9 @@ def test_leave_running(case, target, under_test, images):
     if reason and under_test.name == "criu":
         pytest.skip(f"criu {reason}")
     process = target(case.program, **case.environment)
+    if case.refused:
+        refuses(under_test, process, images, case.refused, "--leave-running")
+        return
     before = TreeObservation.of(process.pid)
     under_test.dump(process, images, "--leave-running")
     assert_unharmed(before)

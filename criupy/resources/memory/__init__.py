@@ -4,7 +4,7 @@ from criupy.resources.memory.cow import Family
 from criupy.resources.memory.cow import find as find_families
 from criupy.resources.memory.dump import (
     MemoryFacts,
-    collect,
+    Reader,
     copy_family,
     copy_pages,
     encode_mm,
@@ -20,10 +20,10 @@ __all__ = [
     "Family",
     "Heritage",
     "MemoryFacts",
+    "Reader",
     "after",
     "bequest",
     "choose_stub_base",
-    "collect",
     "copy_family",
     "copy_pages",
     "encode_mm",

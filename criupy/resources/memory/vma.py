@@ -107,9 +107,16 @@ class Refusal(Exception):
         self.hint = hint
 
 
-def read_vmas(pid: int) -> list[Vma]:
-    """The areas of a stopped task.  NotDumpable if there are some that cannot be dumped."""
-    found = list(_areas(pid))
+KnownFiles = dict[tuple[int, int, int, bytes], MappedFile]
+"""Files behind mappings by device, inode and name in ``maps``."""
+
+
+def read_vmas(pid: int, files: KnownFiles | None = None) -> list[Vma]:
+    """The areas of a stopped task.  NotDumpable if there are some that cannot be dumped.
+
+    ``files`` are known from other tasks that have stood since; new ones are added.
+    """
+    found = list(_areas(pid, {} if files is None else files))
     obstacles = [area for area in found if isinstance(area, Obstacle)]
     if obstacles:
         raise NotDumpable(obstacles)
@@ -119,7 +126,7 @@ def read_vmas(pid: int) -> list[Vma]:
 def obstacles(pid: int, _features: KernelFeatures) -> Iterator[Obstacle]:
     """The mappings of a running task that cannot be dumped; OSError when the task is gone."""
     named: set[bytes] = set()
-    for area in _areas(pid):
+    for area in _areas(pid, {}):
         if isinstance(area, Obstacle):
             yield area
         elif area.file and area.file.path not in named:
@@ -129,10 +136,9 @@ def obstacles(pid: int, _features: KernelFeatures) -> Iterator[Obstacle]:
                 yield Obstacle(pid, _comm(pid), _what(area.start, area.end, area.file.path), *problem)
 
 
-def _areas(pid: int) -> Iterator[Vma | Obstacle]:
+def _areas(pid: int, files: KnownFiles) -> Iterator[Vma | Obstacle]:
     with open(f"/proc/{pid}/smaps", "rb", buffering=0) as smaps:
         mappings = parse_smaps(smaps.readall())
-    files: dict[tuple[int, int, int, bytes], MappedFile] = {}
     for mapping in mappings:
         try:
             vma = classify(mapping, _file(pid, mapping, files) if mapping.has_file else None)
@@ -157,9 +163,7 @@ def _comm(pid: int) -> str:
         return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
 
 
-def _file(
-    pid: int, mapping: Mapping, known: dict[tuple[int, int, int, bytes], MappedFile]
-) -> MappedFile | None:
+def _file(pid: int, mapping: Mapping, known: KnownFiles) -> MappedFile | None:
     """The file of a mapping; None if the mapping has gone (the task runs) or has no link (hugetlb, AIO)."""
     link = f"/proc/{pid}/map_files/{mapping.link}"
     key = (mapping.major, mapping.minor, mapping.inode, mapping.name)
