@@ -5,7 +5,8 @@ pages in ``pagemap-shmem-<id>.img`` by their offset in the segment.  CRIU has th
 takes no notice of it otherwise.
 
 A segment can outlive the tree, and others can have it attached; `Standing` tells what a restore does then.  It is made
-by the nursery, which has it attached until the tree runs; should the restore fail, somebody must call `removal`.
+by the nursery, which has it attached until the tree runs.  Should the restore fail, somebody has to see to the
+`aftermath`.
 
 Source: Linux ipc/shm.c, ipc/util.c.
 """
@@ -13,11 +14,11 @@ Source: Linux ipc/shm.c, ipc/util.c.
 from __future__ import annotations
 
 import enum
-import errno
 import os
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.errors import ImageError, KernelFeatureMissing, SegmentInUse, TraceeError
@@ -354,21 +355,20 @@ def attach(
         yield Step(tid, stage, "mprotect", (vma.start, length, vma.prot), about=about)
 
 
-def removal(creator: int) -> Callable[[], None]:
-    """Removes all that the process ``creator`` has made since now; to be called when it has ended."""
-    before = {(one.id, one.changed) for one in sysvipc.segments().values() if one.creator == creator}
+def aftermath(steps: Iterable[Step], nursery: int) -> Callable[[], None]:
+    """What to do when a restore has failed, and all that it has made is dead; ``nursery``: its pid, before it acts.
 
-    def remove() -> None:
+    What it has made is removed.  What belongs to others gets another last user than the tree, which never ran: it would
+    be taken for the tree's the next time.
+    """
+    used = {step.args[0] for step in steps if step.call == "shmat"}
+    before = {(one.id, one.changed) for one in sysvipc.segments().values() if one.creator == nursery}
+
+    def settle() -> None:
         for one in sysvipc.segments().values():
-            if one.creator == creator and (one.id, one.changed) not in before:
-                _remove(one.id)
+            is_new = one.creator == nursery and (one.id, one.changed) not in before
+            if is_new or one.id in used:
+                with suppress(FileNotFoundError):  # it has gone with its last attachment
+                    (syscalls.remove_segment if is_new else syscalls.touch_segment)(one.id)
 
-    return remove
-
-
-def _remove(number: int) -> None:
-    try:
-        syscalls.shmctl_remove(number)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EIDRM):  # it has gone with its last attachment
-            raise
+    return settle

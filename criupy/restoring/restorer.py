@@ -9,7 +9,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -32,8 +32,8 @@ from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import likeness
 from criupy.restoring.builder import build
-from criupy.restoring.guard import Guard
-from criupy.tracee.stub import StubTree
+from criupy.tracee import guardian
+from criupy.tracee.stub import StubProcess, StubTree
 
 _OWN_DESCRIPTORS = 64
 
@@ -125,17 +125,30 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
-        guard = stack.enter_context(Guard())  # the tree is gone when it is left
+        last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
         tree = stack.enter_context(StubTree(the_plan.stub, pages, most, suspend_seccomp=suspend_seccomp))
         nursery = tree.create_nursery(unwanted)
-        if any(step.call == "shmget" for step in the_plan.steps):
-            guard.watch(nursery.pidfd, sysvshm.removal(nursery.pid))
+        last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
-        guard.keep()
+        last.close()
+
+
+def _segments(the_plan: RestorePlan, nursery: StubProcess) -> AbstractContextManager[None]:
+    """What a restore makes dies with its tasks, and they with criupy; but System V segments do not."""
+    if not any(step.call == "shmat" for step in the_plan.steps):
+        return nullcontext()
+    settle = sysvshm.aftermath(the_plan.steps, nursery.pid)
+
+    def undo() -> None:
+        guardian.end(nursery.pidfd)  # it may be about to make one
+        if guardian.are_dead(task.pid for task in the_plan.tasks):  # and have not just been let go
+            settle()
+
+    return guardian.unless_done(undo)
 
 
 def _make_room(the_plan: RestorePlan) -> None:
