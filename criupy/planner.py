@@ -5,18 +5,19 @@ Pure: needs no privileges, and refuses what cannot work before anything exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from criupy.errors import ImageError
 from criupy.images.pages import PagesFile
 from criupy.linux.features import KernelFeatures
+from criupy.linux.procfs.sysvipc import Segment
 from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order
 from criupy.model.snapshot import TASK_DEAD as DEAD
 from criupy.model.snapshot import TASK_STOPPED as STOPPED
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
-from criupy.resources import memory
+from criupy.resources import memory, sysvshm
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared
 from criupy.resources.kind import PlanSubject
 from criupy.resources.namespaces import timens
@@ -37,16 +38,23 @@ _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
 _SHARED = ("files_id", "fs_id", "vm_id", "sighand_id")
 """The ids of what processes may share."""
+_NO_SEGMENTS: Mapping[int, Segment] = {}
 _DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
 
-def plan(snapshot: Snapshot, features: KernelFeatures, now: timens.Clocks | None = None) -> RestorePlan:
+def plan(
+    snapshot: Snapshot,
+    features: KernelFeatures,
+    now: timens.Clocks | None = None,
+    segments: Mapping[int, Segment] = _NO_SEGMENTS,
+) -> RestorePlan:
     """Every step of the restore, in order.
 
     ``now``: the clocks of this machine, without which the tree gets them as they are.
+    ``segments``: the System V segments that are there already, by id.
     Raises `ImageError` when the snapshot contradicts itself or holds what criupy cannot restore yet.
     """
-    return _Planning(snapshot, features, now).plan()
+    return _Planning(snapshot, features, now, segments).plan()
 
 
 @dataclass
@@ -54,6 +62,7 @@ class _Planning:
     snapshot: Snapshot
     features: KernelFeatures
     now: timens.Clocks | None
+    segments: Mapping[int, Segment]
     warnings: list[str] = field(default_factory=list)
     inherited: dict[int, memory.Heritage] = field(default_factory=dict)
 
@@ -71,7 +80,9 @@ class _Planning:
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
         births = [*self._births(growth, living, stub)]
-        steps = [*self._clocks(), *births, *order(shared_steps)]
+        segment_steps, warnings = sysvshm.plan(self.snapshot, self.segments, stub.pages)
+        self.warnings += warnings
+        steps = [*self._clocks(), *births, *segment_steps, *order(shared_steps)]
         for task in self.snapshot.tasks:
             if task.zombie:
                 steps += taskstate.plan_death(task.core, task.pid)

@@ -122,7 +122,8 @@ def encode(
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
         memfds=images.table.shmem.entries(),
-        shmem=images.table.shmem.pagemaps(),
+        shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
+        segments=images.table.segments.entries(),
         timens=timens.encode(tree.clocks),
     )
 

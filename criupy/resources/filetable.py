@@ -23,6 +23,7 @@ from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
+from criupy.resources.sysvshm import Segments, is_segment
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -130,6 +131,7 @@ class FileTable:
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
         self.shmem = SharedMemory()
+        self.segments = Segments()
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -174,7 +176,7 @@ class FileTable:
             raise NotDumpable(obstacles)
 
     def mapped(self, pid: int, start: int, end: int) -> int:
-        """File id of the file that is mapped at [start, end) of a frozen task."""
+        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
         return self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
 
     def link(self, pid: int, name: str) -> int:
@@ -239,6 +241,8 @@ class FileTable:
         name, found = os.readlink(os.fsencode(where)), os.stat(where)
         if is_shared_memory(name, found.st_nlink):
             return self._mapped_memory(where, name, found)
+        if is_segment(name, found.st_nlink):
+            return self.segments.add(where, found)
         key = (found.st_dev, found.st_ino, name)
         if stat.S_ISREG(found.st_mode) and key in self._path_ids:
             return self._path_ids[key]

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+
+from criupy.errors import TraceeError
+
+_PATIENCE, _SOON = 60.0, 0.5
+"""Seconds: to give much memory back takes its time."""
 
 
 def kill(pidfds: Iterable[int]) -> None:
@@ -14,6 +21,38 @@ def kill(pidfds: Iterable[int]) -> None:
     for pidfd in pidfds:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+
+def end(pidfd: int) -> None:
+    """SIGKILL to a process that need not be a child, and wait for its end."""
+    kill([pidfd])
+    if not _ends(pidfd, _PATIENCE):
+        raise TraceeError("a process does not die")
+
+
+def are_dead(pids: Iterable[int]) -> bool:
+    """Whether all of these processes have ended; waits for those that are at it."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if not _ends(pidfd, _SOON) and (_has_memory(pid) or not _ends(pidfd, _PATIENCE)):
+                    return False
+            finally:
+                os.close(pidfd)
+    return True
+
+
+def _has_memory(pid: int) -> bool:
+    """Who dies parts with its address space first, whatever it takes to take that down."""
+    with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+        return not file.read().startswith(b"0 ")
+
+
+def _ends(pidfd: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))
 
 
 def finish(action: Callable[[], None]) -> None:
@@ -36,9 +75,7 @@ def unless_done(action: Callable[[], None]) -> Iterator[None]:
     os.close(waiting)
     try:
         yield
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # somebody has killed the child, who is not needed any more
+        with contextlib.suppress(BrokenPipeError):  # the child was killed, and is not needed any more
             os.write(held, b"!")
     finally:
         os.close(held)
@@ -54,6 +91,8 @@ def _fork(action: Callable[[], None]) -> int:
             os.setpgid(0, 0)
             action()
             status = 0
+        except BaseException:  # noqa: BLE001 - this process has nobody to raise it to
+            traceback.print_exc()
         finally:
             os._exit(status)
     assert child > 0

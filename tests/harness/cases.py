@@ -41,6 +41,7 @@ BEYOND_CRIU = {
     "signals.c": "resets an ignored SIGTRAP",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
+SEGMENTS = "dumps System V segments only with an IPC namespace"
 CASES = [
     *map(Case, PROGRAMS),
     *(Case(program, {"BEYOND_CRIU": "1"}, not_criu=reason) for program, reason in BEYOND_CRIU.items()),
@@ -48,6 +49,8 @@ CASES = [
     Case("locked_privileges.c", not_criu=BEYOND_CRIU["credentials.c"]),
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
+    Case("sysv_segments.c", not_criu=SEGMENTS),
+    Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
 
 # What CRIU cannot do of tables that processes share.
@@ -89,7 +92,7 @@ TREES = [
     ),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
     Case("tree_shared_memory.c"),
-    Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu="dumps System V segments only with an IPC namespace"),
+    Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
     Case("tree_deep.c"),

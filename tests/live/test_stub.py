@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -176,6 +177,9 @@ def test_the_tree_dies_with_criupy():
         time.sleep(0.01)
     assert not _alive(pid)
     assert not _alive(pid + 2)
+    for orphan in (pid, pid + 2):
+        with contextlib.suppress(ChildProcessError):  # not ours without a subreaper
+            os.waitpid(orphan, 0)
 
 
 def _alive(pid: int) -> bool:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from criupy.errors import NotDumpable, Obstacle
 from criupy.linux import mman
 from criupy.linux.procfs.maps import Mapping, parse_smaps
+from criupy.resources import sysvshm
 from criupy.resources.filetable import name_problem
 from criupy.resources.shmem import is_shared_memory
 
@@ -132,7 +133,7 @@ def obstacles(pid: int, files: KnownFiles, named: set[bytes]) -> Iterator[Obstac
         elif area.file and area.file.path not in named:
             named.add(area.file.path)
             problem = name_problem(area.file.path, area.file.stat)
-            if problem and not area.status & MEMFD:
+            if problem and not area.status & (MEMFD | SYSVIPC):
                 yield Obstacle(pid, _comm(pid), _what(area.start, area.end, area.file.path), *problem)
 
 
@@ -141,10 +142,17 @@ def _areas(pid: int, files: KnownFiles) -> Iterator[Vma | Obstacle]:
         mappings = parse_smaps(smaps.readall())
     for mapping in mappings:
         try:
-            yield classify(mapping, _file(pid, mapping, files) if mapping.has_file else None)
+            vma = classify(mapping, _file(pid, mapping, files) if mapping.has_file else None)
+            _check_segment(vma)
+            yield vma
         except Refusal as refusal:
             what = _what(mapping.start, mapping.end, mapping.name)
             yield Obstacle(pid, _comm(pid), what, refusal.why, refusal.hint)
+
+
+def _check_segment(vma: Vma) -> None:
+    if vma.status & SYSVIPC and vma.file and (problem := sysvshm.problem(vma.file.path, vma.file.stat)):
+        raise Refusal(*problem)
 
 
 def _what(start: int, end: int, name: bytes) -> str:
@@ -208,6 +216,8 @@ def classify(mapping: Mapping, file: MappedFile | None) -> Vma:
     if mapping.has_file and not private_huge:
         status, offset = _file_status(mapping, file), mapping.offset
         backing = mman.MAP_SHARED if mapping.shared else mman.MAP_PRIVATE
+        if status & SYSVIPC:
+            backing |= mman.MAP_ANONYMOUS
     else:
         status, offset = REGULAR | ANON_PRIVATE | (HEAP if mapping.name == b"[heap]" else 0), 0
         backing = mman.MAP_DROPPABLE | mman.MAP_ANONYMOUS if "dp" in telling else _ANONYMOUS
@@ -239,7 +249,7 @@ def _advice(telling: frozenset[str]) -> int:
 
 
 _UNNAMED = {
-    b"/SYSV": "System V shared memory cannot be dumped yet",
+    b"/SYSV": "a private mapping of System V shared memory cannot be dumped",
     b"/[aio]": "an AIO context cannot be dumped yet",
     b"/secretmem": "secret memory cannot be dumped",
     b"socket:": "a mapped socket cannot be dumped yet",
@@ -252,6 +262,8 @@ def _file_status(mapping: Mapping, file: MappedFile | None) -> int:
     backing = FILE_SHARED if mapping.shared else FILE_PRIVATE
     if file is not None and is_shared_memory(mapping.name, file.stat.st_nlink):
         return REGULAR | backing | MEMFD
+    if file is not None and mapping.shared and sysvshm.is_segment(mapping.name, file.stat.st_nlink):
+        return REGULAR | ANON_SHARED | SYSVIPC
     named = file is not None and file.stat.st_nlink  # then it may have any name
     for prefix, why in _UNNAMED.items():
         if mapping.name.startswith(prefix) and not named:
