@@ -234,7 +234,7 @@ def plan(
                 )
                 steps.append(_step(entry, "shmctl", entry.desc.id, _IPC_RMID, 0))
                 steps += _make(entry, place, snapshot.shmem[entry.desc.id], pages)
-            case _:
+            case _:  # `check` refuses what is taken
                 steps += _make(entry, place, snapshot.shmem[entry.desc.id], pages)
         place += rounded(entry) + mman.PAGE
     return steps, warnings
