@@ -108,6 +108,8 @@ def look_again(pids: Sequence[int]) -> None:
 def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
+    if pid != root and stat.state in "ZX" and os.listdir(f"/proc/{pid}/task") == [str(pid)]:
+        return  # it has died since; of the root more is asked before
     blocking = [] if pid == root else [*_whole_task(pid, comm, stat)]
     yield from blocking
     if blocking:
@@ -181,7 +183,7 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
         if own.get(kind) != inode and kind not in ("cgroup", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
-    if theirs.get("time") != namespaces.identify(root).get("time"):
+    if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):
         why = f"the task lives in another one than {root}, which cannot be dumped"
         yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
 
