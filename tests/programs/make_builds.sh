@@ -31,7 +31,8 @@ while [ ! -e go ] || [ $builds = 0 ]; do
         read -r line <"out/$i.b" || fail "out/$i.b is missing"
         [ "$line" = "${expected[i]}" ] || fail "out/$i.b is $line"
     done
-    [ "$(sort -u made | wc -l) $(wc -l <made)" = "$((2 * FILES)) $((2 * FILES))" ] || fail "made otherwise: $(sort made)"
+    made="$(sort -u made | wc -l) $(wc -l <made)"
+    [ "$made" = "$((2 * FILES)) $((2 * FILES))" ] || fail "made otherwise, $made: $(sort made)"
     builds=$((builds + 1))
     beat $builds
     [ $builds != 1 ] || echo ready >&2

@@ -326,6 +326,8 @@ int main(int arguments, char **unused)
 	MUST(pthread_create(&feeder, NULL, feed, (void *)(intptr_t)(WORKERS + 3)) == 0);
 
 	ready();
+	while (restarts == 0 || answers == 0)
+		sleep_ms(1);
 	done = 1;
 	for (int i = 0; i < WORKERS; i++)
 		CHECK_EQ(pthread_join(thread[i], NULL), 0);
@@ -334,6 +336,5 @@ int main(int arguments, char **unused)
 	CHECK_EQ(pthread_join(waiting, NULL), 0);
 	CHECK_EQ(pthread_join(restarted, NULL), 0);
 	CHECK_EQ(handled, suspensions_seen);
-	CHECK(restarts > 0 && answers > 0);
 	return verdict();
 }
