@@ -77,6 +77,8 @@ class TablePlan:
     memory: Made = field(default_factory=lambda: Made({}, {}))
     """Shared memory, in the nursery."""
     _moving: dict[int, int] = field(default_factory=dict)
+    _cloexec: set[int] = field(default_factory=set)
+    """Numbers on the move that close on exec, as the call that opened them has it."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -94,10 +96,12 @@ class TablePlan:
     ) -> Step:
         return Step(self.subject.tid, stage or self.stage, call, args, expect=expect, about=about)
 
-    def opens(self, file_id: int, call: str, *args: Arg, about: str = "") -> Step:
-        """A call that opens the file, at a number that is known from now on."""
+    def opens(self, file_id: int, call: str, *args: Arg, cloexec: bool = False, about: str = "") -> Step:
+        """A call that opens the file, at a number that is known from now on; ``cloexec``: to be closed on exec."""
         number = self.numbers.take()
         self.settle(file_id, number)
+        if cloexec:
+            self._cloexec.add(number)
         return self.step(call, *args, expect=number, about=about)
 
     def settle(self, file_id: int, number: int) -> None:
@@ -108,6 +112,7 @@ class TablePlan:
     def close(self, number: int) -> Step:
         """Closes a descriptor that is in nobody's way any more."""
         self.numbers.release(number)
+        self._cloexec.discard(number)
         return self.step("close", number)
 
     def place(self, file_id: int, number: int, *, cloexec: bool) -> Iterator[Step]:
@@ -115,11 +120,13 @@ class TablePlan:
         source = self.at[file_id]
         if source == number:
             del self._moving[number]
-            if cloexec:
-                yield self.step("fcntl", number, F_SETFD, FD_CLOEXEC)
+            if cloexec != (number in self._cloexec):
+                yield self.step("fcntl", number, F_SETFD, FD_CLOEXEC if cloexec else 0)
+            self._cloexec.discard(number)
             return
         if number in self._moving:
             away = self.numbers.take()
+            self._cloexec.discard(number)
             self.settle(self._moving.pop(number), away)
             yield self.step("fcntl", number, F_DUPFD, 0, expect=away)
         self.numbers.occupy(number)
@@ -198,7 +205,7 @@ def plan_table(
             raise ImageError("fdinfo", f"descriptor {info.fd} of task {subject.task.pid} is there twice")
         if info.id in shared.at:
             if info.id not in table.at:
-                yield table.opens(info.id, "pidfd_getfd", nursery_fd, shared.at[info.id], 0)
+                yield table.opens(info.id, "pidfd_getfd", nursery_fd, shared.at[info.id], 0, cloexec=True)
         elif info.id not in table.at:
             yield from kinds[info.type].plan(entries[info.id], table)
         yield from table.place(info.id, info.fd, cloexec=bool(info.flags & FD_CLOEXEC))

@@ -162,7 +162,10 @@ def start_time(pid: int) -> int | None:
 
 
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
-    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads."""
+    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads, descriptors.
+
+    Of descriptors the number and the flags, close-on-exec with them.
+    """
     shape: dict[int, tuple[object, ...]] = {}
     for member in tree_of(pid):
         if (stat := stat_of(member)) is not None:
@@ -170,8 +173,17 @@ def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
             parent = "ours" if member == pid else int(stat[1])
             state = "running" if stat[0] in "RSD" else stat[0]
             threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
-            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads)
+            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads, _descriptor_flags(member))
     return shape
+
+
+def _descriptor_flags(pid: int) -> dict[int, str]:
+    """As ``fdinfo`` has them, octal."""
+    flags = {}
+    for number in map(int, _listed(Path(f"/proc/{pid}/fd"))):
+        lines = (_read(Path(f"/proc/{pid}/fdinfo/{number}")) or "").splitlines()
+        flags[number] = next((line.split()[1] for line in lines if line.startswith("flags:")), "gone")
+    return flags
 
 
 def resting_calls(pid: int) -> dict[int, str]:
