@@ -19,6 +19,7 @@ from criupy.errors import NoSuchTask
 from criupy.images.directory import ImageWriter, write_stats
 from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import family
+from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures, probe
 from criupy.log import Log, Report
 from criupy.model import snapshot as snapshots
@@ -28,6 +29,7 @@ from criupy.tracee.freezer import freeze_tree
 from criupy.tracee.frozen import FrozenTree
 
 _FOR_EVER = 1e9
+_OF_A_CGROUP = 10.0
 
 
 @dataclass
@@ -53,12 +55,13 @@ def dump(options: DumpOptions, log: Log, report: Report) -> None:
     directory holds no usable image set.
     """
     features = probe()
-    for warning in firstlook.look(options, features):
+    cgroup = Cgroup.at(options.freeze_cgroup) if options.freeze_cgroup is not None else None
+    for warning in firstlook.look(options, features, cgroup):
         log.warning(warning)
         report.line(f"Note: {warning}")
     watch = Stopwatch()
     with ImageWriter(options.images_dir) as writer, _outcome(options, writer), quiet_interpreter():
-        _dump(options, features, writer, watch, log, report)
+        _dump(options, features, cgroup, writer, watch, log, report)
     log.info("Dumping finished successfully")
 
 
@@ -86,6 +89,7 @@ def _outcome(options: DumpOptions, writer: ImageWriter) -> Iterator[None]:
 def _dump(
     options: DumpOptions,
     features: KernelFeatures,
+    cgroup: Cgroup | None,
     writer: ImageWriter,
     watch: Stopwatch,
     log: Log,
@@ -98,7 +102,7 @@ def _dump(
     with closing(images.table.shmem), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
         watch.start("freezing")
         watch.start("frozen")
-        tree = frozen.enter_context(freeze_tree(options.tree, timeout=options.timeout or _FOR_EVER))
+        tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
         watch.stop("freezing")
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
@@ -119,6 +123,11 @@ def _dump(
             watch.stop("frozen")
             _end(options, tree)
     _tell(options, facts, watch, log, report)
+
+
+def _patience(options: DumpOptions) -> float:
+    """In seconds.  As criu has it, a cgroup is never frozen without a limit: strangers may be in it."""
+    return options.timeout or (_FOR_EVER if options.freeze_cgroup is None else _OF_A_CGROUP)
 
 
 def _end(options: DumpOptions, tree: FrozenTree) -> None:

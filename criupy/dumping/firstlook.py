@@ -11,20 +11,24 @@ from typing import TypeVar
 from criupy.errors import NoSuchTask, NotDumpable, Obstacle, PrivilegeError
 from criupy.linux import family, namespaces, processes, syscalls
 from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
+from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
+from criupy.tracee.cgroup import check
 
-_PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
+_PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
+_FEW = 5
 
 
-def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
-    """Warnings about what will come back only in part.
+def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None = None) -> list[str]:
+    """Warnings about what will come back only in part, and about who will be stopped by ``cgroup`` besides the tree.
 
-    Raises `NoSuchTask`, `PrivilegeError`, or `NotDumpable` with every obstacle that was found in the tree.
+    Raises `NoSuchTask`, `PrivilegeError`, or `NotDumpable` with every obstacle that was found in the tree; what
+    `tracee.cgroup.check` says.
     """
     root = options.tree
     if not features.has_capability(CAP_SYS_PTRACE) or not features.has_capability(CAP_SYS_ADMIN):
@@ -35,8 +39,9 @@ def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
     if obstacles:
         raise NotDumpable(obstacles)
     with _refusals(root):
-        pids = [member.pid for member in family.walk(root) if not _is_dead(member)]
-        obstacles = [*_tree(pids, features)]
+        members = [member for member in family.walk(root) if not _is_dead(member)]
+        pids = [member.pid for member in members]
+        obstacles = [*_tree(pids, features), *_outside(cgroup, members)]
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -46,7 +51,7 @@ def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
         for line in _of_living(pid, kind.warnings(pid, features), root)
     ]
     with _refusals(root):
-        return [*said, *FILE_KINDS.warnings(pids, features)]
+        return [*said, *FILE_KINDS.warnings(pids, features), *_strangers(cgroup, members)]
 
 
 @contextmanager
@@ -105,6 +110,8 @@ def look_again(pids: Sequence[int]) -> None:
 def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
+    if stat.state in "ZX" and os.listdir(f"/proc/{pid}/task") == [str(pid)]:
+        return  # it has died since; of the root more is asked before
     blocking = [] if pid == root else [*_whole_task(pid, comm, stat)]
     yield from blocking
     if blocking:
@@ -137,6 +144,52 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, which cannot be dumped yet"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
+
+
+def _outside(cgroup: Cgroup | None, members: Sequence[family.Member]) -> Iterator[Obstacle]:
+    """Who would run on while the cgroup is frozen."""
+    if cgroup is None:
+        return
+    check(cgroup)
+    outside = _missing(members, cgroup.tids())
+    if outside:
+        time.sleep(_MOMENT)  # who is being born, or dies, is in no cgroup for an instant
+        outside = _missing(outside, cgroup.tids())
+    for pid, _, tids in outside:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
+            who = "it is" if pid in tids else f"its thread {min(tids)} is"
+            why = f"{who} neither in {cgroup.path} nor below, and would run on while that is frozen"
+            hint = "name a cgroup that holds the whole tree, or do without --freeze-cgroup"
+            yield Obstacle(pid, comm, "cgroup", why, hint)
+
+
+def _missing(members: Sequence[family.Member], inside: set[int]) -> list[family.Member]:
+    """Members with those of their threads that are not ``inside``, and live."""
+    found = []
+    for member in members:
+        tids = frozenset(tid for tid in member.tids - inside if _is_alive(member.pid, tid))
+        if tids:
+            found.append(member._replace(tids=tids))
+    return found
+
+
+def _is_alive(pid: int, tid: int) -> bool:
+    try:
+        stat = proc_task.stat(_read(pid, f"task/{tid}/stat"))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.state not in "ZX" and not stat.flags & _PF_EXITING
+
+
+def _strangers(cgroup: Cgroup | None, members: Sequence[family.Member]) -> Iterator[str]:
+    if cgroup is None:
+        return
+    strangers = [member.pid for member in cgroup.others(members, {members[0].pid})]
+    if strangers:
+        named = ", ".join(map(processes.describe, strangers[:_FEW]))
+        more = f" and {len(strangers) - _FEW} more" if len(strangers) > _FEW else ""
+        yield f"what is in {cgroup.path} and not of the tree is stopped as long as that: {named}{more}"
 
 
 def _is_dead(member: family.Member) -> bool:
@@ -172,7 +225,7 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
         if own.get(kind) != inode and kind not in ("cgroup", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
-    if theirs.get("time") != namespaces.identify(root).get("time"):
+    if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):
         why = f"the task lives in another one than {root}, which cannot be dumped"
         yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
 
