@@ -168,8 +168,9 @@ class BorrowedCgroup:
         return all_stand
 
     def _thaw(self) -> None:
-        for cgroup in (self.cgroup, *self._ordered):
-            _order(cgroup, frozen=False)
+        with held_signals():
+            for cgroup in (self.cgroup, *self._ordered):
+                _order(cgroup, frozen=False)
 
     def _give_back(self) -> None:
         for cgroup in self._ordered:

@@ -89,6 +89,7 @@ def _frozen(
         if borrowed is not None:
             stack.enter_context(borrowed)
             stack.callback(freezer.settle)
+            borrowed.stop(freezer.catch, freezer.await_caught)
         with held_signals():
             tree = freezer.freeze()
         freezer.clean()
@@ -118,9 +119,18 @@ class _TreeFreezer:
         for member in self._walk():
             self._meet(member.pid)
 
+    def catch(self) -> None:
+        """Ask those to stop who stand because their cgroup is frozen: they will when it is thawed."""
+        assert self._cgroup is not None
+        with held_signals():
+            self._begin(seizable(self._cgroup.cgroup, self._walk()))
+
+    def await_caught(self) -> None:
+        with held_signals():
+            for freezer in self._freezers.values():
+                freezer.halt()
+
     def freeze(self) -> FrozenTree:
-        if self._cgroup is not None:
-            self._cgroup.stop(self._catch, self._await_caught)
         members: list[Member] = []
         while True:
             before, members = members, self._walk()
@@ -153,15 +163,6 @@ class _TreeFreezer:
     def close(self) -> None:
         for freezer in self._freezers.values():
             freezer.close()
-
-    def _catch(self) -> None:
-        """Ask those to stop who stand because their cgroup is frozen: they will when it is thawed."""
-        assert self._cgroup is not None
-        self._begin(seizable(self._cgroup.cgroup, self._walk()))
-
-    def _await_caught(self) -> None:
-        for freezer in self._freezers.values():
-            freezer.halt()
 
     def _walk(self) -> list[Member]:
         """The tree, and whoever else is in the cgroup.

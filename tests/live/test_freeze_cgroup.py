@@ -214,6 +214,23 @@ def test_who_does_not_stop(cgroup, start, criupy, images):
     process.ask()
 
 
+def test_ended_by_a_signal_while_it_freezes(cgroup, start, criupy, place):
+    process, stranger = start("avx_threads.c"), start("unfreezable.c")
+    (place / "images").mkdir()
+    words = ["dump", "-t", str(process.pid), "-D", str(place / "images"), "--timeout", "100", *option(cgroup)]
+    with (place / "output").open("wb") as output:
+        dump = subprocess.Popen(
+            [criupy.path, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    wait_until("it is being frozen", lambda: not cgroup.is_thawed())
+    dump.send_signal(signal.SIGTERM)
+    assert dump.wait(20) == 128 + signal.SIGTERM, (place / "output").read_text()
+    assert cgroup.is_thawed()
+    assert_untraced(process)
+    for one in (process, stranger):
+        one.ask()
+
+
 def test_vfork_is_waited_for(cgroup, start):
     process = start("tracee_vfork.c", "700")
     with freeze_tree(process.pid, timeout=10, cgroup=Cgroup.at(str(cgroup.path))) as tree:
