@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from criupy.tracee.space import Space
 
 _CLONE_VFORK = 0x4000
 _VFORK_CALLS = {"58", "56", "435"}  # vfork, clone, clone3
-_VFORK_PATIENCE = 0.02
+_PATIENCE = 0.02
 _EINTR = 4
 _U64 = (1 << 64) - 1
 
@@ -90,7 +91,7 @@ def _frozen(
             stack.enter_context(borrowed)
             stack.callback(freezer.settle)
             borrowed.stop(freezer.catch, freezer.await_caught)
-        with held_signals():
+        with held_signals(), freezer.undertaker():
             tree = freezer.freeze()
         freezer.clean()
         yield tree
@@ -142,6 +143,29 @@ class _TreeFreezer:
                     hint="allow more time (--timeout)",
                 )
         return self._tree(members)
+
+    @contextmanager
+    def undertaker(self) -> Iterator[None]:
+        """Meanwhile, threads that die are reaped: who executes a program waits until all others of its process are.
+
+        To seize one of them, or that one itself, is to wait for that in turn, whatever happens.
+        Source: Linux fs/exec.c, ``de_thread``; kernel/ptrace.c, ``ptrace_attach``.
+        """
+        done = threading.Event()
+        thread = threading.Thread(target=self._bury, args=(done,))
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _bury(self, done: threading.Event) -> None:
+        while not done.wait(_PATIENCE):
+            for freezer in list(self._freezers.values()):
+                for tracee in list(freezer.tracees.values()):
+                    if tracee.tid != tracee.pid and tracee.has_died():
+                        reap(tracee, time.monotonic())
 
     def clean(self) -> None:
         """Undo what killed runs of criupy have left."""
@@ -202,6 +226,9 @@ class _TreeFreezer:
 
     def _advance(self, members: list[Member]) -> bool:
         """Stop whatever runs; whether there was anything."""
+        for member in members:
+            if member.pid in self._freezers:
+                self._freezers[member.pid].forget(member.tids)
         moved, begun = self._begin(members)
         for freezer in begun:
             moved |= freezer.halt()
@@ -288,6 +315,11 @@ class _Freezer:
         self._running += seized
         return bool(seized) or not self.tracees
 
+    def forget(self, here: frozenset[int]) -> None:
+        """Threads that stood, and have died and been reaped since."""
+        for tid in self.tracees.keys() - here:
+            del self.tracees[tid]
+
     def halt(self) -> bool:
         """Wait until all that were asked stand, or until it shows that one waits in vfork; whether anyone is left."""
         running, self._running = self._running, []
@@ -351,8 +383,8 @@ class _Freezer:
 
     def _halt(self, tracee: Tracee) -> bool:
         """Wait for the stop that was asked for; signals that come first are delivered.  False: it is in vfork."""
-        patience = min(self.deadline, time.monotonic() + _VFORK_PATIENCE)
         while True:
+            patience = min(self.deadline, time.monotonic() + _PATIENCE)
             try:
                 stop = tracee.wait(patience)
             except TraceeError:
@@ -365,7 +397,8 @@ class _Freezer:
                     raise self._stuck(tracee, error, in_vfork=in_vfork) from error
                 if in_vfork:
                     return False
-                patience = self.deadline
+                with contextlib.suppress(TraceeError):  # dead: the next look tells
+                    tracee.interrupt()  # seen with v6.18: who executes a program may not stop for the first
                 continue
             if stop.event == abi.PTRACE_EVENT_STOP:
                 break

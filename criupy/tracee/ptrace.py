@@ -36,6 +36,7 @@ _ptrace: Callable[[int, int, int, int], int] = raw.ptrace
 _IOVEC = struct.Struct("<QQ")
 _U64 = struct.Struct("<Q")
 _SIGINFO_CHUNK = 64
+_STOPPED = (os.CLD_TRAPPED, os.CLD_STOPPED)
 
 
 def nothing(_: str) -> None:
@@ -200,10 +201,18 @@ class Tracee:
             # SIGCHLD may go to another thread of ours: look again now and then.
             signal.sigtimedwait({signal.SIGCHLD}, min(left, pause))
             pause = min(pause * 2, 0.05)
-        if state.si_code not in (os.CLD_TRAPPED, os.CLD_STOPPED):
+        if state.si_code not in _STOPPED:
             raise TraceeError(f"task {self.tid} has died")
         self.stop = Stop(state.si_status & 0xFF, state.si_status >> 8)
         return self.stop
+
+    def has_died(self) -> bool:
+        """Whether it waits to be reaped by us, or is gone; it need not be stopped."""
+        try:
+            state = os.waitid(os.P_PID, self.tid, os.WEXITED | os.WNOWAIT | os.WNOHANG | abi.WALL)
+        except ChildProcessError:
+            return True
+        return state is not None and state.si_code not in _STOPPED  # of a tracee, stops are always told
 
     def consume_stop(self) -> None:
         """Forget the signal that it stopped for, should the tracer die."""

@@ -359,6 +359,16 @@ def test_threads_that_come_and_go(target):
     process.ask()
 
 
+def test_program_that_executes_itself(target):
+    """Its threads die for that, and are seen to be dead by nobody but us: not to look at them is to wait for ever."""
+    process = target("exec_storm.c")
+    for _ in range(400):
+        with freeze(process.pid, timeout=5) as frozen:
+            assert frozen.threads
+    process.expect_progress()
+    process.ask()
+
+
 def test_vfork_parent_is_waited_for(target):
     process = target("tracee_vfork.c", "700")
     with pytest.raises(FreezeError, match="vfork"), freeze(process.pid, timeout=0.1):
