@@ -60,13 +60,13 @@ def dump(options: DumpOptions, log: Log, report: Report) -> None:
         log.warning(warning)
         report.line(f"Note: {warning}")
     watch = Stopwatch()
-    with ImageWriter(options.images_dir) as writer, _outcome(options, writer), quiet_interpreter():
+    with ImageWriter(options.images_dir) as writer, _outcome(options, cgroup, writer), quiet_interpreter():
         _dump(options, features, cgroup, writer, watch, log, report)
     log.info("Dumping finished successfully")
 
 
 @contextmanager
-def _outcome(options: DumpOptions, writer: ImageWriter) -> Iterator[None]:
+def _outcome(options: DumpOptions, cgroup: Cgroup | None, writer: ImageWriter) -> Iterator[None]:
     """Says with every error what became of the task."""
     try:
         yield
@@ -80,9 +80,8 @@ def _outcome(options: DumpOptions, writer: ImageWriter) -> Iterator[None]:
                 f"The image set in {options.images_dir} is whole; look what became of task {options.tree}."
             )
         else:
-            error.add_note(
-                f"Task {options.tree} runs on unchanged; {options.images_dir} holds no usable image set."
-            )
+            fate = "is frozen as it was" if _is_frozen(cgroup) else "runs on unchanged"
+            error.add_note(f"Task {options.tree} {fate}; {options.images_dir} holds no usable image set.")
         raise
 
 
@@ -122,7 +121,7 @@ def _dump(
         if not options.leave_running:
             watch.stop("frozen")
             _end(options, tree)
-    _tell(options, facts, watch, log, report)
+    _tell(options, facts, _fate(options, cgroup), watch, log, report)
 
 
 def _patience(options: DumpOptions) -> float:
@@ -137,7 +136,21 @@ def _end(options: DumpOptions, tree: FrozenTree) -> None:
         tree.kill()
 
 
-def _tell(options: DumpOptions, facts: TreeFacts, watch: Stopwatch, log: Log, report: Report) -> None:
+def _is_frozen(cgroup: Cgroup | None) -> bool:
+    """Whether somebody had it frozen, once it is given back."""
+    return cgroup is not None and cgroup.was_ordered()
+
+
+def _fate(options: DumpOptions, cgroup: Cgroup | None) -> str:
+    """What has become of the tree in the end."""
+    if not options.leave_running:
+        return "is stopped" if options.leave_stopped else "has ended"
+    return "is frozen as it was" if _is_frozen(cgroup) else "runs on"
+
+
+def _tell(
+    options: DumpOptions, facts: TreeFacts, fate: str, watch: Stopwatch, log: Log, report: Report
+) -> None:
     processes = facts.processes
     pages = sum(process.memory.nr_pages for process in processes)
     stats = stats_entry()
@@ -152,7 +165,6 @@ def _tell(options: DumpOptions, facts: TreeFacts, watch: Stopwatch, log: Log, re
     write_stats(options.work_dir, "stats-dump", stats)
     many = len(facts.members) > 1
     what = f"{len(facts.members)} tasks from {options.tree} on" if many else f"task {options.tree}"
-    fate = "runs on" if options.leave_running else "is stopped" if options.leave_stopped else "has ended"
     size = f"{pages * 4 / 1024:.1f} MiB of memory"
     count = sum(len(process.threads) for process in processes)
     threads = f"{count} thread{'s' * (count != 1)}"

@@ -11,8 +11,9 @@ from typing import TypeVar
 from criupy.errors import NoSuchTask, NotDumpable, Obstacle, PrivilegeError
 from criupy.linux import family, namespaces, processes, syscalls
 from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
-from criupy.linux.cgroup import Cgroup
+from criupy.linux.cgroup import Cgroup, cgroups_of
 from criupy.linux.features import KernelFeatures
+from criupy.linux.procfs import mountinfo
 from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
@@ -41,7 +42,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = [*_tree(pids, features), *_outside(cgroup, members)]
+        obstacles = [*_tree(pids, features), *_frozen(pids, cgroup), *_outside(members, cgroup)]
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -51,7 +52,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         for line in _of_living(pid, kind.warnings(pid, features), root)
     ]
     with _refusals(root):
-        return [*said, *FILE_KINDS.warnings(pids, features), *_strangers(cgroup, members)]
+        return [*said, *FILE_KINDS.warnings(pids, features), *_strangers(members, cgroup)]
 
 
 @contextmanager
@@ -146,7 +147,23 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
 
 
-def _outside(cgroup: Cgroup | None, members: Sequence[family.Member]) -> Iterator[Obstacle]:
+def _frozen(pids: Sequence[int], cgroup: Cgroup | None) -> Iterator[Obstacle]:
+    """Who is frozen by another cgroup than ours comes to no ptrace-stop, or from there to no batch."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        mounts = mountinfo.parse(file.read())
+    seen: set[bytes] = set()
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            text = _read(pid, "cgroup")
+            for found in cgroups_of(text, mounts) if text not in seen else ():
+                if found.is_frozen() and (cgroup is None or found.freezer is not cgroup.freezer):
+                    why = f"it is frozen with all of {found.path}"
+                    hint = f"thaw that, or let it be done for the dump: --freeze-cgroup {found.path}"
+                    yield Obstacle(pid, _comm(pid), "cgroup", why, hint)
+            seen.add(text)
+
+
+def _outside(members: Sequence[family.Member], cgroup: Cgroup | None) -> Iterator[Obstacle]:
     """Who would run on while the cgroup is frozen."""
     if cgroup is None:
         return
@@ -157,11 +174,10 @@ def _outside(cgroup: Cgroup | None, members: Sequence[family.Member]) -> Iterato
         outside = _missing(outside, cgroup.tids())
     for pid, _, tids in outside:
         with suppress(FileNotFoundError, ProcessLookupError):
-            comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
             who = "it is" if pid in tids else f"its thread {min(tids)} is"
             why = f"{who} neither in {cgroup.path} nor below, and would run on while that is frozen"
             hint = "name a cgroup that holds the whole tree, or do without --freeze-cgroup"
-            yield Obstacle(pid, comm, "cgroup", why, hint)
+            yield Obstacle(pid, _comm(pid), "cgroup", why, hint)
 
 
 def _missing(members: Sequence[family.Member], inside: set[int]) -> list[family.Member]:
@@ -182,7 +198,7 @@ def _is_alive(pid: int, tid: int) -> bool:
     return stat.state not in "ZX" and not stat.flags & _PF_EXITING
 
 
-def _strangers(cgroup: Cgroup | None, members: Sequence[family.Member]) -> Iterator[str]:
+def _strangers(members: Sequence[family.Member], cgroup: Cgroup | None) -> Iterator[str]:
     if cgroup is None:
         return
     strangers = [member.pid for member in cgroup.others(members, {members[0].pid})]
@@ -228,6 +244,10 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):
         why = f"the task lives in another one than {root}, which cannot be dumped"
         yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
+
+
+def _comm(pid: int) -> str:
+    return proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
 
 
 def _read(pid: int, name: str) -> bytes:

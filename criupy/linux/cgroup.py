@@ -15,6 +15,7 @@ from criupy.errors import UsageError
 from criupy.linux import family
 from criupy.linux.family import Member
 from criupy.linux.procfs import task as procfs
+from criupy.linux.procfs.mountinfo import Mount
 
 _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
 _GONE = (errno.ENOENT, errno.ENODEV)
@@ -126,6 +127,34 @@ class Cgroup(NamedTuple):
         except OSError as error:
             if error.errno not in _GONE:
                 raise
+
+
+def cgroups_of(text: bytes, mounts: Iterable[Mount]) -> list[Cgroup]:
+    """The cgroups with a freezer that the text of a ``/proc/PID/cgroup`` names, where ``mounts`` have them.
+
+    Source: Linux kernel/cgroup/cgroup.c, ``proc_cgroup_show``.
+    """
+    paths: dict[Freezer, bytes] = {}
+    for line in text.splitlines():
+        number, controllers, path = line.split(b":", 2)
+        if number == b"0":
+            paths[V2] = path
+        elif b"freezer" in controllers.split(b","):
+            paths[V1] = path
+    found: dict[Freezer, Cgroup] = {}
+    for mount in mounts:
+        freezer = _mounted_freezer(mount)
+        path = paths.get(freezer, b"") if freezer is not None else b""
+        root = mount.root.rstrip(b"/")
+        if freezer is not None and path.startswith(root + b"/"):
+            found[freezer] = Cgroup(os.fsdecode(mount.point + path[len(root) :]), freezer)
+    return list(found.values())
+
+
+def _mounted_freezer(mount: Mount) -> Freezer | None:
+    if mount.fstype == b"cgroup2":
+        return V2
+    return V1 if mount.fstype == b"cgroup" and b"freezer" in mount.super_options else None
 
 
 def _process_of(tid: int) -> Member:

@@ -23,7 +23,6 @@ from typing import NoReturn, Self
 from criupy.errors import FreezeError, TraceeError, UsageError
 from criupy.linux.cgroup import V1, Cgroup
 from criupy.linux.family import Member
-from criupy.tracee.frozen import status_of
 from criupy.tracee.ptrace import Step, held_signals, nothing
 
 _PATIENCE = 0.1
@@ -61,17 +60,12 @@ def seizable(cgroup: Cgroup, members: Iterable[Member]) -> list[Member]:
 def _all_standing(cgroup: Cgroup, member: Member) -> Iterable[int]:
     """Not whom a signal has stopped, with v1: seizing waits for the change to a ptrace-stop, and v1 allows none.
 
-    Before v6.1 a frozen thread has the state T as well.  A kernel without symbols says 0, and that may be a stop.
+    Its state does not show (since v6.1).  A kernel without symbols says 0, and that may be a stop.
     Source: Linux kernel/ptrace.c, ``ptrace_attach``; kernel/freezer.c, ``__set_task_frozen``.
     """
     if cgroup.freezer is not V1:
         return member.tids
-    return (
-        tid
-        for tid in member.tids
-        if _wchan(member.pid, tid) not in ("do_signal_stop", "0", "")
-        and status_of(member.pid, tid).get("State", "").strip()[:1] != "T"
-    )
+    return (tid for tid in member.tids if _wchan(member.pid, tid) not in ("do_signal_stop", "0"))
 
 
 def _some_standing(cgroup: Cgroup, member: Member) -> Iterable[int]:

@@ -258,7 +258,8 @@ def test_frozen_stays_frozen(program, cgroup, start, criupy, place):
     cgroup.freeze()
     work = process.beat, stranger.beat
     for attempt in range(2):
-        criupy.dump(process, place / f"images-{attempt}", "--leave-running", *option(cgroup))
+        outcome = criupy.dump(process, place / f"images-{attempt}", "--leave-running", *option(cgroup))
+        assert "frozen as it was" in outcome.output
         assert_stands(cgroup, process, stranger)
     assert (process.beat, stranger.beat) == work, "somebody ran although they were frozen"
     cgroup.thaw()
@@ -296,10 +297,54 @@ def test_frozen_stays_frozen_when_a_dump_fails(cgroup, start, criupy, place):
     cgroup.freeze()
     (place / "images").mkdir()
     (place / "images" / f"core-{process.pid}.img").mkdir()  # in the way of a file
-    problem_of_dump(criupy, process, place / "images", *option(cgroup))
+    problem = problem_of_dump(criupy, process, place / "images", *option(cgroup))
+    assert f"Task {process.pid} is frozen as it was" in problem
     assert_stands(cgroup, process)
     cgroup.thaw()
     process.ask()
+
+
+def test_frozen_left_stopped(cgroup, start, criupy, images):
+    process = start("avx_threads.c")
+    cgroup.freeze()
+    criupy.dump(process, images, "--leave-stopped", *option(cgroup))
+    assert_stands(cgroup, process)
+    cgroup.thaw()
+    wait_until("it is stopped", lambda: "State:\tT" in Path(f"/proc/{process.pid}/status").read_text())
+    os.kill(process.pid, signal.SIGCONT)
+    process.expect_progress()
+    process.ask()
+
+
+def test_frozen_without_that_it_is_told(cgroup, start, criupy, images):
+    """No thread would come to its ptrace-stop, or from there to a batch: said at once, and with what to do."""
+    process = start("tree_workers.c", WORKERS="2")
+    below = cgroup.below()
+    below.enter(tree_of(process.pid)[-1])
+    cgroup.freeze()
+    problem = problem_of_dump(criupy, process, images)
+    assert f"it is frozen with all of {cgroup.path}\n" in problem
+    assert f"--freeze-cgroup {cgroup.path}\n" in problem
+    assert_stands(cgroup, process)
+    cgroup.thaw()
+    process.ask()
+
+
+def test_frozen_by_another_hierarchy(cgroup, start, criupy, images):
+    other = mount_of({"v1": "v2", "v2": "v1"}[cgroup.version])
+    if other is None:
+        pytest.skip("only one hierarchy with a freezer is mounted here")
+    process = start("avx_threads.c")
+    second = TestCgroup.new({"v1": "v2", "v2": "v1"}[cgroup.version], other)
+    try:
+        second.enter(process.pid)
+        second.freeze()
+        assert f"frozen with all of {second.path}" in problem_of_dump(criupy, process, images, *option(cgroup))
+        assert_stands(second, process)
+        second.thaw()
+        process.ask()
+    finally:
+        second.remove()
 
 
 def test_frozen_from_above(cgroup, start, criupy, images):
