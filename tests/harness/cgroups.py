@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ _ORDERS = {
     "v1": {"file": "freezer.state", "freeze": "FROZEN", "thaw": "THAWED"},
     "v2": {"file": "cgroup.freeze", "freeze": "1", "thaw": "0"},
 }
-_numbers = itertools.count()
 
 
 def mount_of(version: str) -> Path | None:
@@ -40,9 +39,8 @@ class TestCgroup:
 
     @classmethod
     def new(cls, version: str, above: Path) -> TestCgroup:
-        path = above / f"criupy-test-{os.getpid()}-{next(_numbers)}"
-        path.mkdir()
-        return cls(version, path)
+        """Pids do not tell apart who runs at the same time: there may be several pid namespaces."""
+        return cls(version, Path(tempfile.mkdtemp(prefix="criupy-test-", dir=above)))
 
     def below(self) -> TestCgroup:
         """A new one below it."""
