@@ -11,7 +11,8 @@
     ├── FreezeError           the tree could not be brought to a stable stop
     ├── TraceeError           the kernel refused something that was done to or in a task
     ├── RestoreError          a step of a restore failed; nothing of the tree was left
-    │   └── PidInUse          a pid or tid of the image set belongs to somebody else
+    │   ├── PidInUse          a pid or tid of the image set belongs to somebody else
+    │   └── SegmentInUse      the id or key of a System V segment does
     └── KernelFeatureMissing  this kernel lacks something that the request needs
 
 A message names the object and the task; ``hint`` says what to do next.  ``OSError`` becomes one of these in
@@ -108,6 +109,12 @@ class RestoreError(CriupyError):
 
 class PidInUse(RestoreError):
     """A pid or tid that the image set needs is taken."""
+
+    rpc_errno = errno.EEXIST
+
+
+class SegmentInUse(RestoreError):
+    """The id or the key of a System V segment that the image set needs is taken."""
 
     rpc_errno = errno.EEXIST
 

@@ -5,18 +5,19 @@ Pure: needs no privileges, and refuses what cannot work before anything exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from criupy.errors import ImageError
 from criupy.images.pages import PagesFile
 from criupy.linux.features import KernelFeatures
+from criupy.linux.procfs.sysvipc import Segment
 from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order
 from criupy.model.snapshot import TASK_DEAD as DEAD
 from criupy.model.snapshot import TASK_STOPPED as STOPPED
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
-from criupy.resources import memory
+from criupy.resources import memory, sysvshm
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared
 from criupy.resources.kind import PlanSubject
 from criupy.resources.namespaces import timens
@@ -35,16 +36,25 @@ _SIGKILL, _SIGALRM, _SIGCHLD, _SIGSTOP, _SIGURG, _SIGVTALRM, _SIGPROF, _SIGWINCH
 )
 _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
+_SHARED = ("files_id", "fs_id", "vm_id", "sighand_id")
+"""The ids of what processes may share."""
+_NO_SEGMENTS: Mapping[int, Segment] = {}
 _DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
 
-def plan(snapshot: Snapshot, features: KernelFeatures, now: timens.Clocks | None = None) -> RestorePlan:
+def plan(
+    snapshot: Snapshot,
+    features: KernelFeatures,
+    now: timens.Clocks | None = None,
+    segments: Mapping[int, Segment] = _NO_SEGMENTS,
+) -> RestorePlan:
     """Every step of the restore, in order.
 
     ``now``: the clocks of this machine, without which the tree gets them as they are.
+    ``segments``: the System V segments that are there already, by id.
     Raises `ImageError` when the snapshot contradicts itself or holds what criupy cannot restore yet.
     """
-    return _Planning(snapshot, features, now).plan()
+    return _Planning(snapshot, features, now, segments).plan()
 
 
 @dataclass
@@ -52,14 +62,17 @@ class _Planning:
     snapshot: Snapshot
     features: KernelFeatures
     now: timens.Clocks | None
+    segments: Mapping[int, Segment]
     warnings: list[str] = field(default_factory=list)
     inherited: dict[int, memory.Heritage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.first_with_table: dict[int, TaskImages] = {}
+        self.first_with: dict[tuple[str, int], TaskImages] = {}
+        """Who of those that share something is the first: by the name of the id, and the id."""
         for task in self.snapshot.tasks:
-            if task.ids is not None:
-                self.first_with_table.setdefault(task.ids.files_id, task)
+            for name in _SHARED:
+                if task.ids is not None:
+                    self.first_with.setdefault((name, getattr(task.ids, name)), task)
 
     def plan(self) -> RestorePlan:
         growth = grow([_kinsman(task) for task in self.snapshot.tasks])
@@ -67,7 +80,9 @@ class _Planning:
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
         births = [*self._births(growth, living, stub)]
-        steps = [*self._clocks(), *births, *order(shared_steps)]
+        segment_steps, warnings = sysvshm.plan(self.snapshot, self.segments, stub.pages)
+        self.warnings += warnings
+        steps = [*self._clocks(), *births, *segment_steps, *order(shared_steps)]
         for task in self.snapshot.tasks:
             if task.zombie:
                 steps += taskstate.plan_death(task.core, task.pid)
@@ -83,7 +98,9 @@ class _Planning:
         )
 
     def _subject(self, task: TaskImages, stub: StubPlan, tid: int) -> PlanSubject:
-        return PlanSubject(tid, task, self.snapshot, self.features, self.warnings.append, stub)
+        names = (name for name in _SHARED if task.ids is not None and not self._is_first(task, name))
+        shared = frozenset(names)
+        return PlanSubject(tid, task, self.snapshot, self.features, self.warnings.append, stub, shared)
 
     def _stub(self, living: list[TaskImages], growth: Growth) -> StubPlan:
         descriptors = (info.fd for task in living for info in self.snapshot.fds(task))
@@ -108,7 +125,8 @@ class _Planning:
             if step.gives is not None:
                 if maker in tasks and maker not in done:
                     done.add(maker)
-                    heirs = [tasks[child] for one, child in made if one == maker and child in tasks]
+                    born = (tasks[child] for one, child in made if one == maker and child in tasks)
+                    heirs = [child for child in born if self._is_first(child, "vm_id")]
                     given = memory.bequest(tasks[maker], heirs, state[maker])
                     if given is not None:
                         subject = self._subject(tasks[maker], stub, maker)
@@ -133,12 +151,14 @@ class _Planning:
             pid=task.pid,
             threads=tuple(states),
             stopped=task.core.tc.task_state == STOPPED,
-            descriptors=_files_id(task),
+            descriptors=task.ids.files_id if task.ids else 0,
+            directories=task.ids.fs_id if task.ids else 0,
+            memory=task.ids.vm_id if task.ids else 0,
         )
 
-    def _has_own_table(self, task: TaskImages) -> bool:
-        """Whether it is the first with this descriptor table."""
-        return self.first_with_table[_files_id(task)] is task
+    def _is_first(self, task: TaskImages, name: str) -> bool:
+        """Whether it is the first of those who share what has the id ``name``."""
+        return self.first_with[name, getattr(task.ids, name)] is task
 
     def _task(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
         leader = self._subject(task, stub, task.pid)
@@ -146,11 +166,13 @@ class _Planning:
             for tid, core in task.threads.items():
                 if kind.per_thread or tid == task.pid:
                     yield from kind.plan(core, self._subject(task, stub, tid))
-        if self._has_own_table(task):
+        if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
-        yield from FILE_KINDS.plan_fs(leader)
-        yield from memory.plan(leader, shared.memory, self.inherited[task.pid])
-        if self._has_own_table(task):
+        if self._is_first(task, "fs_id"):
+            yield from FILE_KINDS.plan_fs(leader)
+        if self._is_first(task, "vm_id"):
+            yield from memory.plan(leader, shared.memory, self.inherited[task.pid])
+        if self._is_first(task, "files_id"):
             yield Step(
                 task.pid, Stage.FILESYSTEM, "close", (stub.nursery_fd,), about="the nursery's descriptor"
             )
@@ -168,13 +190,21 @@ class _Planning:
                 )
 
 
-def _files_id(task: TaskImages) -> int:
-    return task.ids.files_id if task.ids else 0
-
-
 def _kinsman(task: TaskImages) -> Kinsman:
-    entry = task.pstree
-    return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, 0 if task.zombie else _files_id(task))
+    entry, ids = task.pstree, task.ids
+    if ids is None:
+        return Kinsman(entry.pid, entry.ppid, entry.pgid, entry.sid, 0)
+    return Kinsman(
+        entry.pid,
+        entry.ppid,
+        entry.pgid,
+        entry.sid,
+        files_id=ids.files_id,
+        fs_id=ids.fs_id,
+        vm_id=ids.vm_id,
+        sighand_id=ids.sighand_id,
+        shares_io=task.core.tc.shares_io,
+    )
 
 
 def _meeting_signal(tasks: list[TaskImages]) -> int:

@@ -125,7 +125,7 @@ def target(request: pytest.FixtureRequest, place: Path, _subreaper: None) -> Ite
             argv = build.argv_of(program)
         except build.ToolMissing as missing:
             pytest.skip(str(missing))
-        if program == "huge_pages.c":
+        if program == "huge_pages.c" or "HUGE" in environment:
             request.getfixturevalue("_huge_pages")
         new = Target([*argv, *arguments], place / f"target-{len(started)}", environment)
         started.append(new)

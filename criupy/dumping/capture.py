@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from criupy.linux import namespaces
+from criupy.linux import namespaces, syscalls
 from criupy.linux.family import Member
 from criupy.linux.features import KernelFeatures
 from criupy.resources import memory
 from criupy.resources.files import fs
 from criupy.resources.filetable import FileTable
-from criupy.resources.kind import Finish, Subject, TaskKind
+from criupy.resources.kind import Asking, Finish, Subject, TaskKind
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import THREAD_KINDS
-from criupy.tracee.batch import Results, SyscallBatch
+from criupy.tracee.batch import Diverged, Replay, Results, SyscallBatch
 from criupy.tracee.frozen import FrozenProcess, FrozenTree
 from criupy.tracee.inject import run_batches
+from criupy.tracee.ptrace import Tracee
 
 
 class ThreadFacts(NamedTuple):
@@ -58,6 +59,8 @@ class ProcessFacts(NamedTuple):
     threads: tuple[ThreadFacts, ...]
     memory: memory.MemoryFacts
     fs: fs.FsFacts
+    shares: frozenset[str]
+    """What it has in common with its parent: ``vm``, ``sighand``, ``io``."""
 
     @property
     def pid(self) -> int:
@@ -93,9 +96,10 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
     clocks = timens.collect(tree.processes[0].pid)
     living = {process.pid: process for process in tree.processes}
     root = tree.processes[0].pid
+    requests, reader = _Requests(features), memory.Reader(table, features)
     return TreeFacts(
         tuple(
-            _collect(living[member.pid], _place(member, root), table, features)
+            _collect(living[member.pid], _place(member, root), table, requests, reader.read)
             if member.pid in living
             else ZombieFacts(_place(member, root), _stat(member.pid))
             for member in tree.members
@@ -114,29 +118,71 @@ def _stat(pid: int) -> bytes:
         return file.readall()
 
 
+class _Requests:
+    """The batches of threads.  Threads mostly ask for the same, and so do leaders of processes."""
+
+    def __init__(self, features: KernelFeatures) -> None:
+        self._features = features
+        self._last: dict[bool, SyscallBatch] = {}
+
+    def of(
+        self, process: FrozenProcess, thread: Tracee, more: Callable[[Asking], Finish] | None
+    ) -> tuple[SyscallBatch, tuple[tuple[TaskKind, Finish], ...], Finish | None]:
+        """The batch of a thread, and how kinds and ``more``, who asks after them, make facts of its answers."""
+        subject = Subject(process, thread, self._features)
+        last = self._last.get(subject.is_leader)
+        if last is not None:
+            replay = Replay(last)
+            with suppress(Diverged):
+                finishes, after = self._ask(subject, replay, more)
+                return replay.whole(), finishes, after
+        batch = self._last[subject.is_leader] = SyscallBatch()
+        return batch, *self._ask(subject, batch, more)
+
+    @staticmethod
+    def _ask(
+        subject: Subject, ask: Asking, more: Callable[[Asking], Finish] | None
+    ) -> tuple[tuple[tuple[TaskKind, Finish], ...], Finish | None]:
+        kinds = (kind for kind in THREAD_KINDS if kind.per_thread or subject.is_leader)
+        return tuple((kind, kind.collect(subject, ask)) for kind in kinds), more(ask) if more else None
+
+
 def _collect(
-    process: FrozenProcess, place: Place, table: FileTable, features: KernelFeatures
+    process: FrozenProcess,
+    place: Place,
+    table: FileTable,
+    requests: _Requests,
+    read_memory: Callable[[FrozenProcess], Callable[[Asking], Finish]],
 ) -> ProcessFacts:
     """Read the state of a stopped process: from outside what can be, the rest by one batch per thread."""
     asks: dict[int, SyscallBatch] = {}
     finishes: dict[int, tuple[tuple[TaskKind, Finish], ...]] = {}
+    finish_memory: Finish | None = None
     for thread in process.threads:
-        ask = asks[thread.tid] = SyscallBatch()
-        subject = Subject(process, thread, features)
-        finishes[thread.tid] = tuple(
-            (kind, kind.collect(subject, ask))
-            for kind in THREAD_KINDS
-            if kind.per_thread or subject.is_leader
-        )
-    ask = asks[process.pid]
-    finish_memory = memory.collect(process, table, features, ask)
+        more = read_memory(process) if thread.tid == process.pid else None
+        asks[thread.tid], finishes[thread.tid], after = requests.of(process, thread, more)
+        finish_memory = after or finish_memory
+    assert finish_memory is not None
     table.descriptors(process)
     directories = fs.collect(process.pid, table)
     results = {tid: answers.check() for tid, answers in run_batches(process, asks).items()}
+    memory_facts, shares = finish_memory(results[process.pid]), _shares(process.pid, place.ppid)
     return ProcessFacts(
         place=place,
         namespaces=namespaces.identify(process.pid),
         threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
-        memory=finish_memory(results[process.pid]),
+        memory=memory_facts._replace(runs=()) if "vm" in shares else memory_facts,
         fs=directories,
+        shares=shares,
     )
+
+
+_SHAREABLE = {"vm": syscalls.KCMP_VM, "sighand": syscalls.KCMP_SIGHAND, "io": syscalls.KCMP_IO}
+
+
+def _shares(pid: int, parent: int) -> frozenset[str]:
+    """Most tasks have no I/O context yet, and no two of these can be told apart: it takes a priority to have one."""
+    if not parent:
+        return frozenset()
+    found = {name for name, what in _SHAREABLE.items() if syscalls.kcmp_table(pid, parent, what) == 0}
+    return frozenset(found if syscalls.ioprio_get(pid) else found - {"io"})

@@ -98,7 +98,8 @@ def _dump(
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    with closing(images.table.shmem), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+    shmem, segments = images.table.shmem, images.table.segments
+    with closing(shmem), closing(segments), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
         watch.start("freezing")
         watch.start("frozen")
         tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
@@ -109,7 +110,8 @@ def _dump(
         facts = collect_tree(tree, images.table, features)
         watch.start("memory")
         families = pages.copy(facts, report)
-        images.table.shmem.copy(pages.open)
+        shmem.copy(pages.open, taken=segments.ids)
+        segments.copy(pages.open)
         watch.stop("memory")
         if options.leave_running:
             frozen.close()

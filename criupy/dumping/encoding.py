@@ -29,20 +29,27 @@ IMAGE_VERSION = 2
 ROOT_CGROUP_SET = 1
 
 
+class Objects(NamedTuple):
+    """Numbers of what a task has, or shares."""
+
+    vm: int
+    files: int
+    fs: int
+    sighand: int
+
+
 class ObjectIds:
     """Numbers for namespaces in order of first sight, and ``task_kobj_ids_entry`` messages made of them."""
 
     def __init__(self) -> None:
         self._namespaces: dict[tuple[str, int], int] = {}
-        self.root = self.message(namespaces.identify(os.getpid()), OWN_OBJECTS)
+        own = namespaces.identify(os.getpid())
+        self.root = self.message(own, Objects(*[OWN_OBJECTS] * 4))
 
-    def message(
-        self, inodes: dict[str, int], objects: int, files: int | None = None
-    ) -> core_pb2.task_kobj_ids_entry:
-        """``inodes`` by kind of namespace; ``objects``: number of the task's own vm, fs and sighand, and of its
-        descriptor table if ``files`` is not that."""
+    def message(self, inodes: dict[str, int], objects: Objects) -> core_pb2.task_kobj_ids_entry:
+        """``inodes`` by kind of namespace."""
         ids = core_pb2.task_kobj_ids_entry(
-            vm_id=objects, files_id=files or objects, fs_id=objects, sighand_id=objects
+            vm_id=objects.vm, files_id=objects.files, fs_id=objects.fs, sighand_id=objects.sighand
         )
         for kind, inode in inodes.items():
             number = self._namespaces.setdefault((kind, inode), len(self._namespaces) + 1)
@@ -91,11 +98,19 @@ def encode(
     files = images.table.encode()
     sink = DumpSink(images.table)
     tasks = []
-    for objects, member in enumerate(tree.members, FIRST_FILES_ID):
+    objects: dict[int, Objects] = {}
+    for number, member in enumerate(tree.members, FIRST_FILES_ID):
         if isinstance(member, ZombieFacts):
             tasks.append(_zombie(member))
         else:
-            ids = images.ids.message(member.namespaces, objects, files.files_ids[member.pid])
+            pid, parent = member.pid, objects.get(member.place.ppid)
+            objects[pid] = Objects(
+                vm=parent.vm if parent and "vm" in member.shares else number,
+                files=files.files_ids[pid],
+                fs=files.fs_ids[pid],
+                sighand=parent.sighand if parent and "sighand" in member.shares else number,
+            )
+            ids = images.ids.message(member.namespaces, objects[pid])
             pagemap = memory.pagemap(member.memory, families.get(member.pid), pages_ids[member.pid])
             tasks.append(_task(member, ids, pagemap, sink))
     return Snapshot(
@@ -107,7 +122,8 @@ def encode(
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
         memfds=images.table.shmem.entries(),
-        shmem=images.table.shmem.pagemaps(),
+        shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
+        segments=images.table.segments.entries(),
         timens=timens.encode(tree.clocks),
     )
 
@@ -129,6 +145,8 @@ def _task(
     facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pagemap: Pagemap, sink: DumpSink
 ) -> TaskImages:
     cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
+    if "io" in facts.shares:
+        cores[facts.pid].tc.shares_io = True
     return TaskImages(
         pid=facts.pid,
         pstree=_pstree(facts.place, cores),

@@ -8,21 +8,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from criupy.dumping import cgroups
 from criupy.errors import NoSuchTask, NotDumpable, Obstacle, PrivilegeError
 from criupy.linux import family, namespaces, processes, syscalls
 from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
-from criupy.linux.cgroup import Cgroup, cgroups_of
+from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
-from criupy.linux.procfs import mountinfo
 from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
-from criupy.tracee.cgroup import check
 
 _PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
-_FEW = 5
 
 
 def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None = None) -> list[str]:
@@ -42,7 +40,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = [*_tree(pids, features), *_frozen(pids, cgroup), *_outside(members, cgroup)]
+        obstacles = [*_tree(pids, features), *cgroups.obstacles(members, cgroup)]
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -52,7 +50,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         for line in _of_living(pid, kind.warnings(pid, features), root)
     ]
     with _refusals(root):
-        return [*said, *FILE_KINDS.warnings(pids, features), *_strangers(members, cgroup)]
+        return [*said, *FILE_KINDS.warnings(pids, features), *cgroups.warnings(members, cgroup)]
 
 
 @contextmanager
@@ -72,10 +70,13 @@ T = TypeVar("T")
 def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
     """What was found of a task; one below the root may end at any time, and is no obstacle then."""
     try:
-        yield from found
+        there = [*found]
     except (FileNotFoundError, ProcessLookupError):
         if pid == root:
             raise
+        return
+    if pid == root or not _is_ending(pid):
+        yield from there
 
 
 def _root(options: DumpOptions) -> Iterator[Obstacle]:
@@ -94,8 +95,11 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
 def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
+    files: memory.KnownFiles = {}
+    named: set[bytes] = set()
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
+        yield from _of_living(pid, memory.obstacles(pid, files, named), root)
     if [*_shared(pids)]:
         time.sleep(_MOMENT)  # who is about to execute a program shares for a moment only (vfork)
         yield from _shared(pids)
@@ -111,8 +115,6 @@ def look_again(pids: Sequence[int]) -> None:
 def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
-    if stat.state in "ZX" and os.listdir(f"/proc/{pid}/task") == [str(pid)]:
-        return  # it has died since; of the root more is asked before
     blocking = [] if pid == root else [*_whole_task(pid, comm, stat)]
     yield from blocking
     if blocking:
@@ -120,20 +122,20 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     yield from _namespaces(pid, comm, root)
     for kind in THREAD_KINDS:
         yield from kind.obstacles(pid, features)
-    yield from memory.obstacles(pid, features)
     yield from FILE_KINDS.obstacles(pid, kin)
 
 
 _MOMENT = 0.05
 _SHARED = {
     syscalls.KCMP_VM: "its address space",
-    syscalls.KCMP_FS: "working directory, root and umask",
     syscalls.KCMP_SIGHAND: "its signal actions",
+    syscalls.KCMP_FILES: "its descriptors",
+    syscalls.KCMP_FS: "working directory, root and umask",
 }
 
 
 def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
-    """What processes share, by clone(2), that each must have for itself."""
+    """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
         known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
         for pid in pids:
@@ -142,70 +144,24 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
                 if other is None:
                     known.insert(place, pid)
                     continue
+                if syscalls.kcmp_table(pid, _parent(pid), what) == 0:
+                    continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
-                why = f"it shares {name} with {processes.describe(other)}, which cannot be dumped yet"
+                why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
 
 
-def _frozen(pids: Sequence[int], cgroup: Cgroup | None) -> Iterator[Obstacle]:
-    """Who is frozen by another cgroup than ours comes to no ptrace-stop, or from there to no batch."""
-    with open("/proc/self/mountinfo", "rb") as file:
-        mounts = mountinfo.parse(file.read())
-    seen: set[bytes] = set()
-    for pid in pids:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            text = _read(pid, "cgroup")
-            for found in cgroups_of(text, mounts) if text not in seen else ():
-                if found.is_frozen() and (cgroup is None or found.freezer is not cgroup.freezer):
-                    why = f"it is frozen with all of {found.path}"
-                    hint = f"thaw that, or let it be done for the dump: --freeze-cgroup {found.path}"
-                    yield Obstacle(pid, _comm(pid), "cgroup", why, hint)
-            seen.add(text)
+def _parent(pid: int) -> int:
+    return proc_task.stat(_read(pid, "stat")).ppid
 
 
-def _outside(members: Sequence[family.Member], cgroup: Cgroup | None) -> Iterator[Obstacle]:
-    """Who would run on while the cgroup is frozen."""
-    if cgroup is None:
-        return
-    check(cgroup)
-    outside = _missing(members, cgroup.tids())
-    if outside:
-        time.sleep(_MOMENT)  # who is being born, or dies, is in no cgroup for an instant
-        outside = _missing(outside, cgroup.tids())
-    for pid, _, tids in outside:
-        with suppress(FileNotFoundError, ProcessLookupError):
-            who = "it is" if pid in tids else f"its thread {min(tids)} is"
-            why = f"{who} neither in {cgroup.path} nor below, and would run on while that is frozen"
-            hint = "name a cgroup that holds the whole tree, or do without --freeze-cgroup"
-            yield Obstacle(pid, _comm(pid), "cgroup", why, hint)
-
-
-def _missing(members: Sequence[family.Member], inside: set[int]) -> list[family.Member]:
-    """Members with those of their threads that are not ``inside``, and live."""
-    found = []
-    for member in members:
-        tids = frozenset(tid for tid in member.tids - inside if _is_alive(member.pid, tid))
-        if tids:
-            found.append(member._replace(tids=tids))
-    return found
-
-
-def _is_alive(pid: int, tid: int) -> bool:
+def _is_ending(pid: int) -> bool:
+    """A process that has nothing any more, or loses it at this moment, with its only thread."""
     try:
-        stat = proc_task.stat(_read(pid, f"task/{tid}/stat"))
+        is_alone = os.listdir(f"/proc/{pid}/task") == [str(pid)]
+        return is_alone and bool(proc_task.stat(_read(pid, "stat")).flags & _PF_EXITING)
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.state not in "ZX" and not stat.flags & _PF_EXITING
-
-
-def _strangers(members: Sequence[family.Member], cgroup: Cgroup | None) -> Iterator[str]:
-    if cgroup is None:
-        return
-    strangers = [member.pid for member in cgroup.others(members, {members[0].pid})]
-    if strangers:
-        named = ", ".join(map(processes.describe, strangers[:_FEW]))
-        more = f" and {len(strangers) - _FEW} more" if len(strangers) > _FEW else ""
-        yield f"what is in {cgroup.path} and not of the tree is stopped as long as that: {named}{more}"
+        return True
 
 
 def _is_dead(member: family.Member) -> bool:
@@ -241,13 +197,9 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
         if own.get(kind) != inode and kind not in ("cgroup", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
-    if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):
+    if theirs.get("time") != namespaces.identify(root).get("time"):
         why = f"the task lives in another one than {root}, which cannot be dumped"
         yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
-
-
-def _comm(pid: int) -> str:
-    return proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -11,6 +11,8 @@ PR_GET_NAME = 16
 PR_CAPBSET_DROP = 24
 PR_GET_SECUREBITS = 27
 PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 4
+"""A change of ids leaves the capabilities alone.  Source: Linux include/uapi/linux/securebits.h."""
 PR_SET_TIMERSLACK = 29
 PR_GET_TIMERSLACK = 30
 PR_SET_CHILD_SUBREAPER = 36

@@ -8,11 +8,12 @@ import fcntl
 import mmap
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
 from criupy.errors import TraceeError
-from criupy.linux.mman import PAGE, PAGEMAP_SCAN
+from criupy.linux.mman import MAP_SHARED, PAGE, PAGEMAP_SCAN, PROT_READ
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,7 +40,7 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, *, mode: int = 0, resolv
 
 
 SYS_tee, SYS_kcmp, SYS_pidfd_getfd = 276, 312, 438
-KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_EPOLL_TFD = 0, 1, 2, 3, 4, 7
+KCMP_FILE, KCMP_VM, KCMP_FILES, KCMP_FS, KCMP_SIGHAND, KCMP_IO, KCMP_EPOLL_TFD = 0, 1, 2, 3, 4, 5, 7
 
 
 def _result(answer: int) -> int:
@@ -213,6 +214,63 @@ def file_system(fd: int) -> int:
     statfs = (ctypes.c_uint64 * 15)()
     _result(_libc.fstatfs(fd, ctypes.byref(statfs)))
     return int(statfs[0])
+
+
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+)
+_FAILED = ctypes.c_void_p(-1).value
+
+
+def mapped_page(fd: int, offset: int) -> bytes:
+    """The page at ``offset`` of a file as those see it who map it: with what is beyond the end of the file.
+
+    TraceeError.  Python's mmap shows no more than the file has.
+    """
+    address = _mmap(None, PAGE, PROT_READ, MAP_SHARED, fd, offset)
+    if address == _FAILED:
+        raise TraceeError("shared memory cannot be mapped", errno=ctypes.get_errno())
+    try:
+        return ctypes.string_at(address, PAGE)
+    finally:
+        _result(_libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(PAGE)))
+
+
+_IPC_RMID, _SHM_RDONLY = 0, 0o10000
+_shmat = _libc.shmat
+_shmat.restype = ctypes.c_void_p
+
+
+@contextmanager
+def _segments() -> Iterator[None]:
+    """A System V segment that is not there is like a file that is not there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EIDRM):
+            raise
+        raise FileNotFoundError(errno.ENOENT, "no such System V segment") from error
+
+
+def remove_segment(shmid: int) -> None:
+    """shmctl(2), IPC_RMID: it goes when nobody has it attached any more; OSError."""
+    with _segments():
+        _result(_libc.shmctl(shmid, _IPC_RMID, None))
+
+
+def touch_segment(shmid: int) -> None:
+    """shmat(2) and shmdt(2): now we are who has used it last; OSError."""
+    with _segments():
+        address = _shmat(shmid, None, _SHM_RDONLY)
+        _result(-1 if address == _FAILED else 0)
+        _result(_libc.shmdt(ctypes.c_void_p(address)))
 
 
 _SYS_IOPRIO_GET, _SYS_GET_ROBUST_LIST = 252, 274

@@ -15,6 +15,7 @@ from criupy.images.pb.core_pb2 import core_entry, disabled, filter, seccomp_entr
 from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, fd_types, file_entry
 from criupy.images.pb.files_pb2 import GHOST, LINKED, memfd_inode_entry
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
+from criupy.images.pb.namespaces_pb2 import ipc_shm_entry
 from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, TASK_STOPPED, Snapshot, TaskImages, remap_target
 
 PID_MAX = 4 << 20
@@ -33,6 +34,10 @@ _REGULAR, _VSYSCALL = 1 << 0, 1 << 2
 _FILE_PRIVATE, _FILE_SHARED, _ANON_SHARED, _ANON_PRIVATE = 1 << 6, 1 << 7, 1 << 8, 1 << 9
 _SYSVIPC, _SOCKET, _AIORING, _SHSTK, _GUARD = 1 << 10, 1 << 11, 1 << 13, 1 << 15, 1 << 16
 _STATUS_SCRATCH = 0xF000_0000
+_INT_MAX = (1 << 31) - 1
+_LARGEST_SEGMENT = 1 << 40
+_HUGE_SIZE = 0x3F << 26
+_SHM_HUGETLB = 0o4000
 
 _FILE_FIELD = {
     "REG": "reg", "PIPE": "pipe", "FIFO": "fifo", "INETSK": "isk", "UNIXSK": "usk", "EVENTFD": "efd",
@@ -71,6 +76,7 @@ def check(snapshot: Snapshot) -> None:
         _check_fdinfo(f"fdinfo-{table}.img", entries, snapshot.files)
     _check_remaps(snapshot)
     _check_shmem(snapshot)
+    _check_segments(snapshot)
 
 
 def _require(holds: object, file: str, reason: str) -> None:
@@ -380,3 +386,45 @@ def _check_shmem(snapshot: Snapshot) -> None:
             raise ImageError(
                 pagemap.name, f"has pages beyond the {memfd.size} bytes of memfd {memfd.inode_id}"
             )
+
+
+def _check_segments(snapshot: Snapshot) -> None:
+    """System V shared memory."""
+    name = f"ipcns-shm-{snapshot.ipc_namespace}.img"
+    keys: set[int] = set()
+    for number, entry in snapshot.segments.items():
+        desc, what = entry.desc, f"segment {number}"
+        _require(number <= _INT_MAX, name, f"{number} is no id of a segment")
+        _require(0 < entry.size <= _LARGEST_SEGMENT, name, f"{what} has {entry.size} bytes")
+        _require(desc.mode <= 0o777, name, f"{what} has mode {desc.mode:o}")
+        flag = entry.hugetlb_flag
+        pages = flag == 0 or PAGE_SIZE < _segment_page(entry) <= _LARGEST_SEGMENT
+        _require(pages and not flag & ~(_SHM_HUGETLB | _HUGE_SIZE), name, f"{what} has pages of {flag:#x}")
+        _require(not desc.key or desc.key not in keys, name, f"two segments have the key {desc.key:#x}")
+        keys.add(desc.key)
+    for task in snapshot.tasks:
+        for vma in task.mm.vmas if task.mm else ():
+            if vma.status & _SYSVIPC:
+                _check_attachment(f"mm-{task.pid}.img", name, vma, snapshot)
+
+
+def _segment_page(entry: ipc_shm_entry) -> int:
+    return 1 << (entry.hugetlb_flag >> 26 & 0x3F) if entry.hugetlb_flag else PAGE_SIZE
+
+
+def _check_attachment(mm: str, ipcns: str, vma: vma_entry, snapshot: Snapshot) -> None:
+    where = f"mapping {vma.start:#x}-{vma.end:#x}"
+    others = _FILE_PRIVATE | _FILE_SHARED | _ANON_PRIVATE | _SOCKET
+    _require(vma.status & _ANON_SHARED and not vma.status & others, mm, f"{where} has status {vma.status:#x}")
+    entry = snapshot.segments.get(vma.shmid)
+    if entry is None:
+        raise ImageError(ipcns, f"has no segment {vma.shmid}, which is needed for {where} of {mm}")
+    page = _segment_page(entry)
+    size = -(-entry.size // page) * page
+    fits = not (vma.start | vma.end | vma.pgoff) % page and vma.pgoff + vma.end - vma.start <= size
+    _require(fits, mm, f"{where} with offset {vma.pgoff:#x} is no part of segment {vma.shmid}")
+    pagemap = snapshot.shmem.get(vma.shmid)
+    if pagemap is None or not entry.in_pagemaps:
+        raise ImageError(f"pagemap-shmem-{vma.shmid}.img", "is missing or empty")
+    last = pagemap.runs[-1].end if pagemap.runs else 0
+    _require(last <= size, pagemap.name, f"has pages beyond the {size} bytes of segment {vma.shmid}")

@@ -11,6 +11,7 @@ import enum
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from criupy.errors import ImageError
@@ -121,8 +122,16 @@ Arg = int | Ref | Data | Out | Field
 
 
 SIGCHLD = 17
-CLONE_FILES, CLONE_PARENT = 0x400, 0x8000
-_CLONE_FLAGS = {CLONE_FILES: "CLONE_FILES", CLONE_PARENT: "CLONE_PARENT"}
+CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
+CLONE_PARENT, CLONE_IO = 0x8000, 0x8000_0000
+_CLONE_FLAGS = {
+    CLONE_VM: "CLONE_VM",
+    CLONE_FS: "CLONE_FS",
+    CLONE_FILES: "CLONE_FILES",
+    CLONE_SIGHAND: "CLONE_SIGHAND",
+    CLONE_PARENT: "CLONE_PARENT",
+    CLONE_IO: "CLONE_IO",
+}
 
 
 def clone_args(flags: int, tid: int | None, signal: int = 0) -> tuple[Data, int]:
@@ -202,6 +211,10 @@ class TaskPlan(NamedTuple):
     """Whether the task was in a job-control stop."""
     descriptors: int = 0
     """Its descriptor table: the same number means that tasks share one."""
+    directories: int = 0
+    """The same of root, working directory and umask."""
+    memory: int = 0
+    """The same of its address space."""
 
 
 class StubPlan(NamedTuple):
@@ -263,7 +276,9 @@ def order(steps: Iterable[Step], given: frozenset[Ref] = frozenset()) -> tuple[S
     ``given``: answers that the engine has before the first step.
     Raises `ImageError` for an answer that no step gives, and for steps that wait for each other.
     """
-    staged = sorted(steps, key=lambda step: step.stage)
+    staged = sorted(steps, key=attrgetter("stage"))
+    if _is_in_order(staged, given):
+        return tuple(staged)
     givers: dict[Ref, int] = {}
     for index, step in enumerate(staged):
         for ref in step.made():
@@ -294,6 +309,24 @@ def order(steps: Iterable[Step], given: frozenset[Ref] = frozenset()) -> tuple[S
     for index in range(len(staged)):
         visit(index)
     return tuple(done)
+
+
+def _is_in_order(steps: Iterable[Step], given: frozenset[Ref]) -> bool:
+    """Whether every step comes after what it needs, as is mostly so."""
+    there = set(given)
+    for step in steps:
+        for arg in step.args:
+            if type(arg) is Ref:
+                if arg not in there:
+                    return False
+            elif type(arg) is Field:
+                if arg.ref not in there:
+                    return False
+            elif type(arg) is Out:
+                there.add(arg.ref)
+        if step.gives is not None:
+            there.add(step.gives)
+    return True
 
 
 def _giver(givers: dict[Ref, int], ref: Ref, step: Step) -> int:

@@ -33,7 +33,7 @@ from criupy.images.pb.files_pb2 import (
 )
 from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.images.pb.memory_pb2 import mm_entry
-from criupy.images.pb.namespaces_pb2 import timens_entry
+from criupy.images.pb.namespaces_pb2 import ipc_shm_entry, timens_entry
 
 TASK_ALIVE = 1
 TASK_DEAD = 2
@@ -99,7 +99,8 @@ class Snapshot:
     """An image set.
 
     ``tasks`` are in the order of the process tree, parents first.  ``files`` is by file id, ``fdinfo`` by
-    files_id, pipe content by pipe_id, ``memfds`` by inode_id, ``shmem`` by shmid, ``ghosts`` by remap_id.
+    files_id, pipe content by pipe_id, ``memfds`` by inode_id, ``shmem`` by shmid, System V
+    ``segments`` by id, ``ghosts`` by remap_id.
     ``timens``: what the clocks showed, if that is known.
     ``others`` are further images by file name.
     """
@@ -115,6 +116,7 @@ class Snapshot:
     ghosts: Mapping[int, Sequence[Record]] = field(default_factory=dict)
     memfds: Mapping[int, memfd_inode_entry] = field(default_factory=dict)
     shmem: Mapping[int, Pagemap] = field(default_factory=dict)
+    segments: Mapping[int, ipc_shm_entry] = field(default_factory=dict)
     timens: timens_entry | None = None
     others: Mapping[str, Sequence[Record]] = field(default_factory=dict)
 
@@ -122,6 +124,16 @@ class Snapshot:
     def root(self) -> TaskImages:
         """The root of the tree."""
         return self.tasks[0]
+
+    @property
+    def ipc_namespace(self) -> int:
+        """The number of the IPC namespace of all tasks; 0: the images do not say."""
+        return self.root.ids.ipc_ns_id if self.root.ids else 0
+
+    @property
+    def is_own(self) -> bool:
+        """Whether criupy wrote it, and not CRIU: it has fields of its own."""
+        return bool(self.root.core.tc.HasField("true_personality"))
 
     def task(self, pid: int) -> TaskImages:
         """The task with a pid; KeyError if there is none."""
@@ -163,6 +175,7 @@ def load(directory: ImageDirectory) -> Snapshot:
         ghosts=_ghosts(directory, remaps),
         memfds=memfds,
         shmem=_shmem(directory, tasks, memfds),
+        segments=_segments(directory, tasks),
         timens=directory.first("TIMENS", 0),
         others=_others(directory),
     )
@@ -258,6 +271,14 @@ def _shmem(
     return found
 
 
+def _segments(directory: ImageDirectory, tasks: Sequence[TaskImages]) -> dict[int, ipc_shm_entry]:
+    if not tasks or tasks[0].ids is None:
+        return {}
+    number = tasks[0].ids.ipc_ns_id
+    found = ((record.message.desc.id, record.message) for record in directory.records("IPCNS_SHM", number))
+    return _by_id(BY_NAME["IPCNS_SHM"].file_name(number), found)
+
+
 def _others(directory: ImageDirectory) -> dict[str, tuple[Record, ...]]:
     found = {BY_NAME[kind].file_name(): tuple(directory.records(kind)) for kind in _OTHER}
     return {name: records for name, records in found.items() if records}
@@ -291,6 +312,8 @@ def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
         writer.write("REMAP_FPATH", snapshot.remaps)
     if snapshot.memfds:
         writer.write("MEMFD_INODE", snapshot.memfds.values())
+    if snapshot.segments:
+        writer.write("IPCNS_SHM", snapshot.segments.values(), snapshot.ipc_namespace)
     if snapshot.timens is not None:
         writer.write("TIMENS", [snapshot.timens], 0)
 

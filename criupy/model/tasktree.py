@@ -16,25 +16,54 @@ from typing import NamedTuple
 from criupy.errors import ImageError
 from criupy.linux.abi import WALL
 from criupy.linux.prctl import PR_SET_CHILD_SUBREAPER
-from criupy.model.plan import CLONE_FILES, CLONE_PARENT, NURSERY, SIGCHLD, Arg, Ref, Stage, Step, clone_args
+from criupy.model.plan import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_IO,
+    CLONE_PARENT,
+    CLONE_SIGHAND,
+    CLONE_VM,
+    NURSERY,
+    SIGCHLD,
+    Arg,
+    Ref,
+    Stage,
+    Step,
+    clone_args,
+)
 
 _PASSING = 1 << 40
 """From here on: tasks whose pid is the kernel's choice, in the order of their births."""
 
 
+_IOPRIO_WHO_PROCESS, _BEST_EFFORT = 1, 2 << 13 | 4
+
+
 class Kinsman(NamedTuple):
-    """A process of the tree as its image has it; ``files_id`` is 0 for a zombie."""
+    """A process of the tree as its image has it; equal ids mean one kernel object, those of a zombie are 0."""
 
     pid: int
     ppid: int
     pgid: int
     sid: int
     files_id: int
+    fs_id: int = 0
+    vm_id: int = 0
+    sighand_id: int = 0
+    shares_io: bool = False
 
     @property
     def leads(self) -> bool:
         """Whether it is a session leader."""
         return self.pid == self.sid
+
+
+_SHARED = {
+    "files_id": (CLONE_FILES, "its descriptors"),
+    "fs_id": (CLONE_FS, "root and working directory"),
+    "vm_id": (CLONE_VM, "its address space"),
+    "sighand_id": (CLONE_SIGHAND, "its signal actions"),
+}
 
 
 class Growth(NamedTuple):
@@ -67,6 +96,8 @@ class _Tree:
         self.steps: list[Step] = []
         self.told: set[int] = set()
         self.made: set[int] = set()
+        self.shared = {name: {getattr(self.root, name)} for name in _SHARED}
+        """The ids that somebody has."""
         self.places = self._places_of_helpers(tasks[1:])
         self.passing = 0
 
@@ -142,13 +173,29 @@ class _Tree:
 
     def _bear(self, maker: int, child: Kinsman, *, flags: int = 0) -> None:
         """With CLONE_PARENT it is told of the end of its maker's kind, which is SIGCHLD too."""
-        mother = self.tasks.get(maker)
-        if mother is not None and child.files_id and child.files_id == mother.files_id:
-            flags |= CLONE_FILES
+        flags |= self._shared(child, self.tasks.get(maker))
+        if flags & CLONE_IO:  # there has to be something to share; its own priority comes later
+            self._step(maker, "ioprio_set", _IOPRIO_WHO_PROCESS, 0, _BEST_EFFORT)
         self.made.add(child.pid)
         signal = 0 if flags & CLONE_PARENT else SIGCHLD
         args = clone_args(flags, child.pid, signal)
         self._step(maker, "clone3", *args, expect=child.pid, gives=_task(child.pid))
+
+    def _shared(self, child: Kinsman, maker: Kinsman | None) -> int:
+        """The flags for what a task shares; it can only do so with who makes it."""
+        flags = CLONE_IO if child.shares_io and maker is not None and maker.pid == child.ppid else 0
+        for name, (flag, what) in _SHARED.items():
+            mine, its = getattr(child, name), getattr(maker, name, 0)
+            if mine and mine == its:
+                flags |= flag
+            elif mine and mine in self.shared[name]:
+                raise ImageError("pstree.img", f"task {child.pid} shares {what} with others than its parent")
+            self.shared[name].add(mine)
+        if flags & CLONE_SIGHAND and not flags & CLONE_VM:
+            raise ImageError(
+                "pstree.img", f"task {child.pid} shares signal actions, but not its address space"
+            )
+        return flags
 
     # Orphans
 

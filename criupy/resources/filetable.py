@@ -23,6 +23,7 @@ from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
+from criupy.resources.sysvshm import Segments, is_segment
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -63,6 +64,13 @@ class Distinct(Generic[T]):
     def insert(self, place: int, one: T) -> None:
         self._known.insert(place, one)
 
+    def first_of(self, one: T) -> T:
+        """The first that is the same object: itself, if there was none."""
+        known, place = self.find(one)
+        if known is None:
+            self.insert(place, one)
+        return one if known is None else known
+
 
 class Collected(NamedTuple):
     """An open file description: its id, one descriptor that leads to it, and what its kind has found out."""
@@ -77,12 +85,13 @@ class Collected(NamedTuple):
 class FileImages:
     """The images of a dump that are about files.
 
-    ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` by pid, pipe content by pipe_id.
+    ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
     """
 
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
     files_ids: dict[int, int] = field(default_factory=dict)
+    fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
 
@@ -101,6 +110,10 @@ def _compare_tables(pid: int, other: int) -> int:
     return syscalls.kcmp_table(pid, other, syscalls.KCMP_FILES)
 
 
+def _compare_directories(pid: int, other: int) -> int:
+    return syscalls.kcmp_table(pid, other, syscalls.KCMP_FS)
+
+
 class FileTable:
     """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`."""
 
@@ -111,11 +124,14 @@ class FileTable:
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
+        self._directories: Distinct[int] = Distinct(_compare_directories)
+        self._fs_of: dict[int, int] = {}
         self._descriptors: dict[int, list[tuple[OpenFile, Collected]]] = {}
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
         self.shmem = SharedMemory()
+        self.segments = Segments()
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -140,6 +156,7 @@ class FileTable:
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
+        self._fs_of[process.pid] = self._directories.first_of(process.pid)
         known, place = self._tables.find(process.pid)
         self._table_of[process.pid] = process.pid if known is None else known
         if known is not None:
@@ -159,7 +176,7 @@ class FileTable:
             raise NotDumpable(obstacles)
 
     def mapped(self, pid: int, start: int, end: int) -> int:
-        """File id of the file that is mapped at [start, end) of a frozen task."""
+        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
         return self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
 
     def link(self, pid: int, name: str) -> int:
@@ -182,6 +199,8 @@ class FileTable:
         images.files = dict(sorted(images.files.items()))
         numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
         images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
+        firsts = list(dict.fromkeys(self._fs_of.values()))
+        images.fs_ids = {pid: firsts.index(holder) + FIRST_FILES_ID for pid, holder in self._fs_of.items()}
         for pid, found_files in self._descriptors.items():
             images.fdinfo[numbers[pid]] = [
                 fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
@@ -222,6 +241,8 @@ class FileTable:
         name, found = os.readlink(os.fsencode(where)), os.stat(where)
         if is_shared_memory(name, found.st_nlink):
             return self._mapped_memory(where, name, found)
+        if is_segment(name, found.st_nlink):
+            return self.segments.add(where, found)
         key = (found.st_dev, found.st_ino, name)
         if stat.S_ISREG(found.st_mode) and key in self._path_ids:
             return self._path_ids[key]

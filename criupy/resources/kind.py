@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from criupy.resources.fileplan import TablePlan
     from criupy.resources.filetable import Collected, FileImages, FileTable
     from criupy.resources.openfile import OpenFile
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.tracee.batch import Argument, Out, Results, Slot
     from criupy.tracee.frozen import FrozenProcess
     from criupy.tracee.ptrace import Tracee
 
@@ -74,6 +74,14 @@ def _content(path: str) -> bytes:
         os.close(descriptor)
 
 
+class Asking(Protocol):
+    """Takes requests for the batch of a thread."""
+
+    def call(self, name: str, *arguments: Argument, tolerate: bool = False) -> Slot: ...
+
+    def out(self, size: int) -> Out: ...
+
+
 Finish = Callable[["Results"], Any]
 """Turns the answers of the batch into facts; called some time after the batch ran, so it asks nobody else."""
 
@@ -109,6 +117,8 @@ class PlanSubject(NamedTuple):
     warn: Callable[[str], None]
     """Say that something comes back only as near as this machine allows; the restore goes on."""
     stub: StubPlan
+    shared: frozenset[str] = frozenset()
+    """By the names of their ids (``sighand_id``...): what another process has set up for this one too."""
 
     @property
     def is_leader(self) -> bool:
@@ -129,8 +139,11 @@ class TaskKind(Protocol):
         """What will come back only as near as this machine allows, said before the freeze."""
         ...
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
-        """Read from outside what can be; add requests to ``ask`` for the rest."""
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
+        """Read from outside what can be; add requests to ``ask`` for the rest.
+
+        It may be called again for one thread, with another ``ask``.
+        """
         ...
 
     def encode(self, facts: Any, core: core_pb2.core_entry, sink: DumpSink) -> None:

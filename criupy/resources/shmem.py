@@ -12,14 +12,14 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.errors import ImageError, TraceeError
 from criupy.images.pages import PE_PRESENT, Pagemap, PagemapWriter, PagesFile, send_pages
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import mman
-from criupy.linux.syscalls import HUGETLBFS_MAGIC, file_system
+from criupy.linux.syscalls import HUGETLBFS_MAGIC, file_system, mapped_page
 from criupy.model.plan import NURSERY, Arg, Data, Stage, Step, path
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ STATUS_MEMFD = 1 << 14
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_HUGETLB = 1, 2, 4
 _F_SEAL_SEAL = 1
 _NAME_MAX = 249
+_SHMID_MAX = 0xFFFF_FFFF
 _LARGEST_READ = 1 << 30
 _NURSERY_SPACE = 1 << 40
 """Where the nursery maps what it fills."""
@@ -54,6 +55,36 @@ class Extent(NamedTuple):
     size: int
 
 
+class Stored(NamedTuple):
+    """The content of an object in a pages file: its extents, one after the other."""
+
+    pages_id: int
+    extents: tuple[Extent, ...]
+
+    def pagemap(self, shmid: int) -> Pagemap:
+        writer = PagemapWriter(self.pages_id)
+        for extent in self.extents:
+            writer.add(extent.offset, extent.size // mman.PAGE, PE_PRESENT)
+        return writer.pagemap(f"pagemap-shmem-{shmid}.img")
+
+
+def store(fd: int, pages_file: Callable[[], tuple[int, int]]) -> Stored:
+    """Store what is in an object that ``fd`` is open for; ``pages_file`` gives (pages id, descriptor)."""
+    total = os.fstat(fd).st_size
+    extents = tuple(_extents(fd, total))
+    pages_id, target = pages_file()
+    place = 0
+    for extent in extents:
+        size = min(extent.size, total - extent.offset)
+        send_pages(target, fd, size, place, start=extent.offset)
+        place += extent.size
+    os.ftruncate(target, place)
+    last = total // mman.PAGE * mman.PAGE
+    if extents and last < total < extents[-1].offset + extents[-1].size:
+        os.pwrite(target, mapped_page(fd, last), place - mman.PAGE)  # who maps it may write beyond the end
+    return Stored(pages_id, extents)
+
+
 class SharedObject(NamedTuple):
     """An object as it is found; ``fd`` is a descriptor of ours for it, ``hugetlb`` the MFD_HUGETLB flags or 0."""
 
@@ -64,18 +95,14 @@ class SharedObject(NamedTuple):
     seals: int
     hugetlb: int
 
-    @property
-    def shmid(self) -> int:
-        return self.stat.st_ino & 0xFFFFFFFF
-
 
 class SharedMemory:
     """All objects of one dump, open until `close`."""
 
     def __init__(self) -> None:
         self._objects: dict[tuple[int, int], SharedObject] = {}
-        self._extents: dict[int, list[Extent]] = {}
-        self._pages_ids: dict[int, int] = {}
+        self._stored: dict[int, Stored] = {}
+        self._shmids: dict[int, int] = {}
 
     def add(self, way: str | int, link: bytes) -> int:
         """The inode_id of an object; ``way`` is a path that leads to it, or a descriptor of ours."""
@@ -90,32 +117,28 @@ class SharedMemory:
             )
         return self._objects[key].inode_id
 
-    def copy(self, pages_file: Callable[[], tuple[int, int]]) -> None:
-        """Store the content of all objects, while nobody runs; ``pages_file`` gives (pages id, descriptor)."""
+    def copy(self, pages_file: Callable[[], tuple[int, int]], taken: Collection[int] = ()) -> None:
+        """Store the content of all objects, while nobody runs; ``pages_file`` gives (pages id, descriptor).
+
+        A shmid is an inode number if it can be: other devices have the same ones, and so have System V segments, whose
+        ids are ``taken``.
+        """
+        used = set(taken)
         for one in self._objects.values():
-            total = os.fstat(one.fd).st_size
-            extents = self._extents[one.inode_id] = list(_extents(one.fd, total))
-            self._pages_ids[one.inode_id], target = pages_file()
-            place = 0
-            for extent in extents:
-                size = min(extent.size, total - extent.offset)
-                send_pages(target, one.fd, size, place, start=extent.offset)
-                place += extent.size
-            os.ftruncate(target, place)
+            self._stored[one.inode_id] = store(one.fd, pages_file)
+            shmid = one.stat.st_ino & _SHMID_MAX
+            while shmid in used:
+                shmid = (shmid + 1) & _SHMID_MAX
+            self._shmids[one.inode_id] = shmid
+            used.add(shmid)
 
     def entries(self) -> dict[int, files_pb2.memfd_inode_entry]:
         """The messages, by inode_id."""
-        return {one.inode_id: _message(one) for one in self._objects.values()}
+        return {one.inode_id: _message(one, self._shmids[one.inode_id]) for one in self._objects.values()}
 
     def pagemaps(self) -> dict[int, Pagemap]:
         """By shmid."""
-        found = {}
-        for one in self._objects.values():
-            writer = PagemapWriter(self._pages_ids[one.inode_id])
-            for extent in self._extents[one.inode_id]:
-                writer.add(extent.offset, extent.size // mman.PAGE, PE_PRESENT)
-            found[one.shmid] = writer.pagemap(f"pagemap-shmem-{one.shmid}.img")
-        return found
+        return {shmid: self._stored[inode_id].pagemap(shmid) for inode_id, shmid in self._shmids.items()}
 
     def close(self) -> None:
         for one in self._objects.values():
@@ -151,18 +174,14 @@ def _seals(fd: int) -> int:
 
 
 def _hugetlb(fd: int, found: os.stat_result) -> int:
-    """On hugetlbfs the block size is that of a page."""
+    size = huge_page(fd, found)
+    return _MFD_HUGETLB | (size.bit_length() - 1) << mman.MAP_HUGE_SHIFT if size else 0
+
+
+def huge_page(fd: int, found: os.stat_result) -> int:
+    """The size of an object's huge pages, 0 if it has none; on hugetlbfs it is the block size."""
     size = found.st_blksize
-    return (
-        _MFD_HUGETLB | (size.bit_length() - 1) << mman.MAP_HUGE_SHIFT
-        if size > mman.PAGE and _on_hugetlbfs(fd)
-        else 0
-    )
-
-
-def _on_hugetlbfs(fd: int) -> bool:
-
-    return file_system(fd) == HUGETLBFS_MAGIC
+    return size if size > mman.PAGE and file_system(fd) == HUGETLBFS_MAGIC else 0
 
 
 def _extents(fd: int, size: int) -> Iterator[Extent]:
@@ -180,13 +199,13 @@ def _extents(fd: int, size: int) -> Iterator[Extent]:
         yield Extent(start, -(-(end - start) // mman.PAGE) * mman.PAGE)
 
 
-def _message(one: SharedObject) -> files_pb2.memfd_inode_entry:
+def _message(one: SharedObject, shmid: int) -> files_pb2.memfd_inode_entry:
     entry = files_pb2.memfd_inode_entry(
         name=one.name,
         uid=one.stat.st_uid,
         gid=one.stat.st_gid,
         size=one.stat.st_size,
-        shmid=one.shmid,
+        shmid=shmid,
         seals=one.seals,
         inode_id=one.inode_id,
         mode=one.stat.st_mode,
@@ -215,7 +234,9 @@ def plan(snapshot: Snapshot, numbers: Numbers, pages: tuple[PagesFile, ...]) -> 
         entry = snapshot.memfds[inode_id]
         number = made.objects[inode_id] = numbers.take()
         steps += _make(entry, number, place, _reserves_nothing(snapshot, inode_id))
-        steps += _fill(snapshot.shmem.get(entry.shmid), place, entry, pages)
+        if size := _rounded(entry):
+            steps += fill(snapshot.shmem.get(entry.shmid), place, pages)
+            steps.append(_step("munmap", place, size))
         steps += _finish(entry, number)
         place += _rounded(entry) + mman.PAGE
     for task in snapshot.tasks:
@@ -296,15 +317,10 @@ def _make(
         yield _step("mmap", place, size, both, flags, number, 0, expect=place)
 
 
-def _fill(
-    pagemap: Pagemap | None,
-    place: int,
-    entry: files_pb2.memfd_inode_entry,
-    pages: tuple[PagesFile, ...],
+def fill(
+    pagemap: Pagemap | None, place: int, pages: Sequence[PagesFile], about: str = "shared memory"
 ) -> Iterator[Step]:
-    size = _rounded(entry)
-    if not size:
-        return
+    """The nursery reads the content of an object that it has mapped at ``place``."""
     for run in pagemap or ():
         if not run.flags & PE_PRESENT:
             raise ImageError(
@@ -315,8 +331,7 @@ def _fill(
             assert pagemap is not None
             source = pages.index(PagesFile(0, pagemap.pages_id))
             offset = run.offset + at - run.vaddr
-            yield _step("pread64", source, place + at, length, offset, expect=length)
-    yield _step("munmap", place, size)
+            yield _step("pread64", source, place + at, length, offset, expect=length)._replace(about=about)
 
 
 def _finish(entry: files_pb2.memfd_inode_entry, number: int) -> Iterator[Step]:

@@ -21,7 +21,8 @@ _WORTH_A_SECOND_THREAD = 8 << 20
 _AT_ONCE = 4
 """Reads of page contents between two looks at the progress, per thread."""
 _CONTENT = (Stage.FILES, Stage.MAPPINGS, Stage.THREADS, Stage.CONTENT)
-_REST = tuple(stage for stage in Stage if stage > Stage.CONTENT)
+_SPACE = (Stage.ZOMBIES, Stage.PROTECTION, Stage.LAYOUT)
+_REST = tuple(stage for stage in Stage if stage > Stage.LAYOUT)
 _Stages = dict[Stage, list[Step]]
 
 
@@ -68,12 +69,15 @@ class _Builder:
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()
-        if self.deaths or len({task.descriptors for task in self.plan.tasks}) < len(self.plan.tasks):
+        if self.deaths or self._is_shared("descriptors") or self._is_shared("directories"):
             self._run(_CONTENT)
             self._let_die()
+            self._run(
+                _SPACE
+            )  # here files are opened for the last time, before anyone changes the root of others
             self._run(_REST)
         else:
-            self._run((*_CONTENT, *_REST))
+            self._run((*_CONTENT, *_SPACE, *_REST))
         run_queues([(nursery, self.late)], shared)
 
     def _fills_much(self) -> bool:
@@ -81,6 +85,10 @@ class _Builder:
             _volume(step for step in self.common[Stage.TREE] if step.call == "pread64")
             >= _WORTH_A_SECOND_THREAD
         )
+
+    def _is_shared(self, what: str) -> bool:
+        """Whether several tasks have one table (``descriptors``), or one root (``directories``)."""
+        return len({getattr(task, what) for task in self.plan.tasks}) < len(self.plan.tasks)
 
     # The tree
 
@@ -97,7 +105,13 @@ class _Builder:
             for step in own:
                 if step.call == "clone3":
                     assert step.gives is not None
-                    self.tree.welcome(step.gives.key, answers.values[step.gives], process.leader)
+                    number, pid = step.gives.key, answers.values[step.gives]
+                    self.tree.welcome(number, pid, process, shares_memory=self._shares_memory(tid, number))
+
+    def _shares_memory(self, maker: int, child: int) -> bool:
+        if maker not in self.living or child not in self.living:
+            return False
+        return self.living[maker].memory == self.living[child].memory
 
     def _do(self, process: StubProcess, steps: Sequence[Step], answers: Answers) -> None:
         """Steps of one task; two threads share the work where it reads much."""

@@ -9,8 +9,9 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 
 from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
 from criupy.images.codec import BY_NAME
@@ -20,15 +21,19 @@ from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import processes
 from criupy.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from criupy.linux.features import probe
+from criupy.linux.procfs import sysvipc
 from criupy.log import Log, Report
-from criupy.model.plan import RestorePlan, Stage
-from criupy.model.snapshot import load
+from criupy.model.plan import RestorePlan, Stage, TaskPlan
+from criupy.model.snapshot import Snapshot, load
 from criupy.options import RestoreOptions
 from criupy.planner import plan
+from criupy.resources import sysvshm
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
+from criupy.restoring import likeness
 from criupy.restoring.builder import build
-from criupy.tracee.stub import StubTree
+from criupy.tracee import guardian
+from criupy.tracee.stub import StubProcess, StubTree, table_space
 
 _OWN_DESCRIPTORS = 64
 
@@ -52,9 +57,10 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
     watch = Stopwatch()
     features = probe()
     with ImageDirectory(options.images_dir) as directory:
-        snapshot = load(directory)
+        snapshot = _load(directory)
         clocks = None if options.host_clocks else timens.initial()
-        the_plan = plan(snapshot, features, clocks)
+        segments = sysvipc.segments()
+        the_plan = plan(snapshot, features, clocks, segments)
         if options.plan:
             report.line(str(the_plan))
             return 0
@@ -65,12 +71,20 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
             message = "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE is needed to give a task its pid"
             raise PrivilegeError(message, hint="run criupy as root")
         _check_free(the_plan)
+        sysvshm.check(snapshot, segments)
         for check in FILE_KINDS.checks(snapshot):
             check.run()
         with _outcome():
             _create(the_plan, directory, options, watch, log, report)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
+
+
+def _load(directory: ImageDirectory) -> Snapshot:
+    snapshot = load(directory)
+    with ExitStack() as stack:
+        sets = [directory]
+        return likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
 
 
 @contextmanager
@@ -105,19 +119,46 @@ def _create(
 ) -> None:
     """Make the tree, bring it to where every task is ready, and let it go."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
-    most = max(len(task.threads) for task in the_plan.tasks)
+    space = _space(the_plan)
     unwanted = {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
     _make_room(the_plan)
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
-        tree = stack.enter_context(StubTree(the_plan.stub, pages, most, suspend_seccomp=suspend_seccomp))
-        tree.create_nursery(unwanted)
+        last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
+        tree = stack.enter_context(StubTree(the_plan.stub, pages, space, suspend_seccomp=suspend_seccomp))
+        nursery = tree.create_nursery(unwanted)
+        last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
+        last.close()
+
+
+def _segments(the_plan: RestorePlan, nursery: StubProcess) -> AbstractContextManager[None]:
+    """What a restore makes dies with its tasks, and they with criupy; but System V segments do not."""
+    if not any(step.call == "shmat" for step in the_plan.steps):
+        return nullcontext()
+    settle = sysvshm.aftermath(the_plan.steps, nursery.pid)
+
+    def undo() -> None:
+        guardian.end(nursery.pidfd)  # it may be about to make one
+        if guardian.are_dead(task.pid for task in the_plan.tasks):  # and have not just been let go
+            settle()
+
+    return guardian.unless_done(undo)
+
+
+def _space(the_plan: RestorePlan) -> int:
+    """What the address space with the most threads needs for the tables of its stubs."""
+    spaces: dict[int, list[TaskPlan]] = {}
+    for task in the_plan.tasks:
+        spaces.setdefault(task.memory or task.pid, []).append(task)
+    return max(
+        table_space(sum(len(task.threads) for task in tasks), len(tasks) - 1) for tasks in spaces.values()
+    )
 
 
 def _make_room(the_plan: RestorePlan) -> None:

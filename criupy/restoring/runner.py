@@ -58,7 +58,7 @@ def run_queues(queues: Iterable[tuple[StubThread, Sequence[Step]]], answers: Ans
 
 def at_work(queues: Iterable[tuple[StubThread, Sequence[Step]]], answers: Answers) -> Iterator[None]:
     """The same, yielding while they are at work."""
-    waiting = [(thread, tables(steps, answers)) for thread, steps in queues]
+    waiting = [(thread, tables(steps, answers, thread.capacity)) for thread, steps in queues]
     while waiting:
         started: list[tuple[StubThread, Iterator[Table], Table]] = []
         for thread, rest in waiting:
@@ -73,13 +73,14 @@ def at_work(queues: Iterable[tuple[StubThread, Sequence[Step]]], answers: Answer
         waiting = [(thread, rest) for thread, rest, _ in started]
 
 
-def tables(steps: Iterable[Step], answers: Answers) -> Iterator[Table]:
+def tables(steps: Iterable[Step], answers: Answers, capacity: int = _RUN_BYTES) -> Iterator[Table]:
     """Cut steps into tables of bounded size; a table is made when the ones before it have answered."""
+    most = min(_RUN_BYTES, capacity // 2)
     pending: list[Step] = []
     size = 0
     for step in steps:
         weight = RECORD.size + sum(_weight(arg) for arg in step.args)
-        if pending and size + weight > _RUN_BYTES and not any(isinstance(arg, Field) for arg in step.args):
+        if pending and size + weight > most and not any(isinstance(arg, Field) for arg in step.args):
             yield compile_steps(pending, answers)
             pending, size = [], 0
         pending.append(step)

@@ -120,6 +120,7 @@ class SyscallBatch:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.outs: list[Out] = []
         self.memory: list[tuple[int, bytes | None, tuple[tuple[int, Memory], ...]]] = []
         """Offset in the data area, content (``None``: zeros), (offset, memory whose address stands there)."""
         self._data_size = 0
@@ -166,7 +167,8 @@ class SyscallBatch:
 
     def out(self, size: int) -> Out:
         """Memory of ``size`` bytes for calls to write, zero before."""
-        return self._place(size, None, (), f"&out{len(self.memory)}")
+        self.outs.append(self._place(size, None, (), f"&out{len(self.memory)}"))
+        return self.outs[-1]
 
     def at(self, memory: Memory, offset: int = 0, *, bits: int = 64) -> Field:
         """An argument that is read from memory of this batch just before the call: 64 or 32 bits."""
@@ -216,6 +218,45 @@ class SyscallBatch:
 
     def __str__(self) -> str:
         return "\n".join(f"{index}: {call}" for index, call in enumerate(self.calls))
+
+
+class Diverged(Exception):
+    """A task asks for something else than the one before."""
+
+
+class Replay:
+    """Takes the same requests as an earlier batch did, and is it: building one takes much longer than comparing.
+
+    `Diverged` at the first request that is another one.
+    """
+
+    def __init__(self, batch: SyscallBatch) -> None:
+        self._batch = batch
+        self._calls = self._memory = 0
+
+    def call(self, name: str, *arguments: Argument, tolerate: bool = False) -> Slot:
+        """As `SyscallBatch.call`."""
+        index = self._calls
+        self._calls += 1
+        if index < len(self._batch.calls):
+            call = self._batch.calls[index]
+            if call.name == name and call.arguments == arguments and call.tolerate is tolerate:
+                return Slot(index)
+        raise Diverged
+
+    def out(self, size: int) -> Out:
+        """As `SyscallBatch.out`."""
+        index = self._memory
+        self._memory += 1
+        if index < len(self._batch.outs) and self._batch.outs[index].size == size:
+            return self._batch.outs[index]
+        raise Diverged
+
+    def whole(self) -> SyscallBatch:
+        """The batch, if all of it was asked for again."""
+        if (self._calls, self._memory) != (len(self._batch.calls), len(self._batch.outs)):
+            raise Diverged
+        return self._batch
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 from criupy.errors import FreezeError, TraceeError, UsageError
 from criupy.linux.cgroup import V1, Cgroup
 from criupy.linux.family import Member
+from criupy.tracee import guardian
 from criupy.tracee.ptrace import Step, held_signals, nothing
 
 _PATIENCE = 0.1
-_GRACE = 0.5
-_FAREWELL = 5.0
+_GRACE, _LONGEST = 0.5, 1e6
+_THAWED, _DONE = b"t", b"."
 _CAUGHT = "__refrigerator"
 """Where the v1 freezer holds a thread that was on its way to user mode."""
 _MAY_EXECUTE = frozenset({"running", "59", "322"})  # execve, execveat
@@ -115,8 +115,11 @@ class BorrowedCgroup:
     def __enter__(self) -> Self:
         check(self.cgroup)
         self._ordered = [cgroup for cgroup in self.cgroup.subtree() if cgroup.was_ordered()]
-        limit = max(0.0, self._deadline - time.monotonic()) + _GRACE
-        self._guardian = _Guardian(limit, self._thaw, self._give_back)
+        try:
+            with held_signals():  # for good in the child
+                self._guardian = guardian.Watch(self._guard)
+        except OSError as error:
+            raise TraceeError("starting a process that guards the cgroup", errno=error.errno or 0) from error
         self._step("start the guardian")
         return self
 
@@ -125,10 +128,11 @@ class BorrowedCgroup:
     ) -> None:
         """Threads that stand in a ptrace-stop now are frozen when they are let go of, and run nothing in between."""
         with held_signals():
+            self._guardian.tell(_THAWED)  # or it might thaw what is frozen now
             self._give_back()
             self._step("give back the cgroup")
-            self._guardian.dismiss()
-        self._guardian.reap()
+            self._guardian.tell(_DONE)
+        self._guardian.finish()
 
     def stop(self, catch: Callable[[], None], come: Callable[[], None]) -> None:
         """Freeze all who are in it, let ``catch`` ask them to stop, thaw them.
@@ -145,10 +149,8 @@ class BorrowedCgroup:
                     hint="allow more time (--timeout); who waits for a device or a server stands only after that",
                 )
             come()
-        if self._ordered:
-            self._guardian.sees_thaw()
-        else:
-            self._guardian.dismiss()  # while it lives, every page of ours that changes is copied
+        # While it lives, every page of ours that changes is copied: done with it as soon as may be.
+        self._guardian.tell(_THAWED if self._ordered else _DONE)
 
     def _stop(self, catch: Callable[[], None]) -> bool:
         with ExitStack() as way_out:
@@ -160,6 +162,18 @@ class BorrowedCgroup:
             all_stand = _all_stand([self.cgroup], min(self._deadline, time.monotonic() + _PATIENCE))
             self._step("wait for the cgroup")
         return all_stand
+
+    def _guard(self, hearing: int) -> None:
+        """The life of the guardian; should criupy hang in a call that only this ends, it thaws."""
+        limit = min(max(0.0, self._deadline - time.monotonic()) + _GRACE, _LONGEST)
+        poll = select.poll()
+        poll.register(hearing, select.POLLIN)
+        if not poll.poll(1000 * limit):
+            self._thaw()
+        while (word := os.read(hearing, 1)) == _THAWED:
+            pass
+        if word != _DONE:
+            self._give_back()
 
     def _thaw(self) -> None:
         with held_signals():
@@ -196,77 +210,3 @@ def _order(cgroup: Cgroup, *, frozen: bool) -> None:
     except OSError as error:
         what = "freezing" if frozen else "thawing"
         raise TraceeError(f"{what} {cgroup.path}", errno=error.errno or 0) from error
-
-
-class _Guardian:
-    """A process that does ``give_back`` should criupy die before it dismisses it.
-
-    It waits for the end of a pipe.  A dying process closes its files before it lets go of those that it traces, so
-    they are still held while the guardian wakes up.  Source: Linux kernel/exit.c, ``do_exit``.
-    When it hears nothing for ``limit`` seconds it does ``thaw``: criupy hangs in a call that nothing else ends.
-    """
-
-    def __init__(self, limit: float, thaw: Callable[[], None], give_back: Callable[[], None]) -> None:
-        lifeline, self._end = os.pipe()
-        try:
-            with held_signals():  # for good in the child: whoever ends criupy does not end it by that
-                self._pid = os.fork()
-                if self._pid == 0:
-                    _guard(lifeline, limit, thaw, give_back)
-        except OSError as error:
-            os.close(self._end)
-            raise TraceeError("starting a process that guards the cgroup", errno=error.errno or 0) from error
-        finally:
-            os.close(lifeline)
-
-    def sees_thaw(self) -> None:
-        """It need not thaw anything any more."""
-        self._tell(_THAWED)
-
-    def dismiss(self) -> None:
-        """Let it end without doing anything."""
-        if self._end >= 0:
-            self._tell(_DISMISSED)
-            os.close(self._end)
-            self._end = -1
-
-    def _tell(self, word: bytes) -> None:
-        with suppress(BrokenPipeError):  # somebody has killed it
-            os.write(self._end, word)
-
-    def reap(self) -> None:
-        """Wait for its end, which it is at."""
-        try:
-            pidfd = os.pidfd_open(self._pid)
-        except ProcessLookupError:  # reaped already: somebody ignores SIGCHLD
-            return
-        try:
-            if not select.select([pidfd], [], [], _FAREWELL)[0]:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        finally:
-            os.close(pidfd)
-
-
-_THAWED, _DISMISSED = b"t", b"."
-
-
-def _guard(lifeline: int, limit: float, thaw: Callable[[], None], give_back: Callable[[], None]) -> NoReturn:
-    """The life of a guardian.  Nobody hears it when it fails: criupy hangs, or is dead."""
-    status = 1
-    try:
-        os.setsid()  # signals to criupy's process group are not for it
-        os.dup2(lifeline, 0)
-        # Its own copy of the other end too, and files of criupy's that somebody may wait for the end of.
-        os.closerange(1, os.sysconf("SC_OPEN_MAX"))
-        if not select.select([0], [], [], limit)[0]:
-            thaw()
-        word = os.read(0, 1)
-        if word == _THAWED:
-            word = os.read(0, 1)
-        if word != _DISMISSED:
-            give_back()
-        status = 0
-    finally:
-        os._exit(status)

@@ -14,6 +14,7 @@ from criupy.errors import TraceeError
 from criupy.linux import abi
 from criupy.linux.family import Member
 from criupy.linux.syscalls import LockedMemory, process_mrelease
+from criupy.tracee import guardian
 from criupy.tracee.ptrace import Memory, Registers, Tracee, held_signals
 
 STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
@@ -115,19 +116,24 @@ class FrozenTree:
 
 
 def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
-    """End processes at once: nobody runs again to see another die."""
+    """End processes at once: nobody runs again to see another die, and none is left out if criupy is killed."""
     dying = list(processes)
+    pidfds = [process.pidfd for process in dying]
     deadline = time.monotonic() + timeout
     with held_signals():
-        for process in dying:
-            signal.pidfd_send_signal(process.pidfd, signal.SIGKILL)
+        if len(dying) == 1:
+            guardian.kill(pidfds)
+        else:
+            guardian.finish(lambda: guardian.kill(pidfds))
         for process in dying:
             process_mrelease(process.pidfd)
         for process in dying:
             for thread in (*process.threads[1:], *process.threads[:1]):
                 reap(thread, deadline)
         for process in dying:
-            if not select.select([process.pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            ended = select.poll()
+            ended.register(process.pidfd, select.POLLIN)
+            if not ended.poll(1000 * max(0.0, deadline - time.monotonic())):
                 raise TraceeError(f"task {process.pid} was killed, but does not end")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
+from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 from criupy.errors import TraceeError
@@ -26,6 +29,9 @@ OVERFLOW = 11
 _STATUS_FLAGS = 0x8FF
 
 _SEARCHED_STACK = 1 << 16
+_RANGE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
+_VDSO = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ [0-9a-f]+ 00:00 0 +\[vdso\]$", re.MULTILINE)
+"""Without an inode: a file may have this name too."""
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
 _PT_LOAD, _PF_X = 1, 1
@@ -63,15 +69,18 @@ class Space:
         self.process = process
         self.memory = process.memory
         with open(f"/proc/{process.pid}/maps", "rb", buffering=0) as file:
-            lines = file.readall().splitlines()
-        self.areas = [_area(line) for line in lines]
+            self._text = file.readall()
+
+    @cached_property
+    def areas(self) -> list[_Area]:
+        """All of them; what is needed while the process stands is found without, which takes less time."""
+        return [_area(line) for line in self._text.splitlines()]
 
     def gap(self, size: int) -> int:
         """An address in the middle of the largest hole, far from whatever grows."""
+        ranges = [(int(first, 16), int(last, 16)) for first, last in _RANGE.findall(self._text)]
         holes = [
-            (after.start - before.end, before.end)
-            for before, after in zip(self.areas, self.areas[1:], strict=False)
-            if after.start < 1 << 47
+            (after[0] - before[1], before[1]) for before, after in pairwise(ranges) if after[0] < 1 << 47
         ]
         length, start = max(holes)
         if length < 4 * size + (1 << 22):
@@ -108,15 +117,17 @@ class Space:
 
     def _vdso_padding(self) -> Iterator[Slot]:
         """Zeros behind the section headers and the only segment of the vdso, which nothing uses."""
-        for area in self.areas:
-            if area.name == b"[vdso]":
-                header = _EHDR.unpack(self.memory.read(area.start, _EHDR.size))
-                segments, sections, section_size, section_count = header[5], header[6], *header[11:13]
-                segment = _PHDR.unpack(self.memory.read(area.start + segments, _PHDR.size))
-                used = max(sections + section_size * section_count, segment[2] + segment[5])
-                first = area.start + -(-used // 16) * 16
-                for at in range(first, area.end - blob.STUB_END + 1, blob.STUB_END):
-                    yield Slot(RemoteAddress(at), bytes(blob.STUB_END))
+        found = _VDSO.search(self._text)
+        if found is None:
+            return
+        start, end = int(found[1], 16), int(found[2], 16)
+        header = _EHDR.unpack(self.memory.read(start, _EHDR.size))
+        segments, sections, section_size, section_count = header[5], header[6], *header[11:13]
+        segment = _PHDR.unpack(self.memory.read(start + segments, _PHDR.size))
+        used = max(sections + section_size * section_count, segment[2] + segment[5])
+        first = start + -(-used // 16) * 16
+        for at in range(first, end - blob.STUB_END + 1, blob.STUB_END):
+            yield Slot(RemoteAddress(at), bytes(blob.STUB_END))
 
     def _segment_tails(self) -> Iterator[Slot]:
         """The rest of the last page of executable segments: of the file, but not of the program."""

@@ -16,7 +16,7 @@ import signal
 import struct
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +24,7 @@ from criupy.errors import FreezeError, PidInUse, RestoreError, TraceeError
 from criupy.linux import abi
 from criupy.linux.syscalls import LockedMemory, set_subreaper
 from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
-from criupy.tracee import blob
+from criupy.tracee import blob, guardian
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
@@ -34,6 +34,7 @@ _ELF_SPACE = 0x10000 + (64 << 20)
 _ELF_TABLE = RemoteAddress(_ELF_BASE + 0x10000)
 _MAIN_TABLE = 64 << 20
 _THREAD_TABLE = 64 << 10
+_SHARER_TABLE = 2 << 20
 _SYSCALL = blob.MEETING - 2
 
 _PTRACE_O_TRACESYSGOOD, _PTRACE_O_TRACEFORK, _PTRACE_O_TRACEVFORK, _PTRACE_O_TRACECLONE = 1, 2, 4, 8
@@ -50,6 +51,11 @@ _EVERY_SIGNAL = (1 << 64) - 1
 _USER_CS, _USER_DS = 0x33, 0x2B
 
 
+def table_space(threads: int, sharers: int) -> int:
+    """Bytes for the tables of an address space: of threads that are no leaders, one more, and sharing leaders."""
+    return (threads + 1) * _THREAD_TABLE + sharers * _SHARER_TABLE
+
+
 class StubThread:
     """A thread that runs batches: ``start`` one, ``finish`` it; several threads may be at work at once."""
 
@@ -62,8 +68,8 @@ class StubThread:
         self.capacity = capacity
         self.meeting = meeting
         self._batch: SyscallBatch | None = None
-        self.born: list[int] = []
-        """Tids of the tasks that the last batch has made, all traced and stopping."""
+        self.born: set[int] = set()
+        """Tids of the tasks that it has made and nobody has taken on, all traced and stopping."""
 
     @property
     def pid(self) -> int:
@@ -92,7 +98,6 @@ class StubThread:
         registers.cs, registers.ss = _USER_CS, _USER_DS
         self.tracee.set_regs(registers)
         self._batch = batch
-        self.born = []
         self.tracee.resume()
 
     def finish(self) -> Results:
@@ -103,7 +108,7 @@ class StubThread:
             if stop.event == 0 and stop.signal == self.meeting and self._at_meeting():
                 break
             if stop.event in _CLONE_EVENTS:
-                self.born.append(self.tracee.event_message())
+                self.born.add(self.tracee.event_message())
             elif stop.event == 0 and stop.signal in _CRASHES:
                 where = self.tracee.regs().rip
                 raise TraceeError(
@@ -138,16 +143,32 @@ def wait(tracee: Tracee, patience: float = _PATIENCE) -> Stop:
                 raise
 
 
-class StubProcess:
-    """A process while it is built: its threads, and the number of its plan, which is its pid if that was asked for."""
+class Tables:
+    """Where in an address space there is room for the tables of threads, beside the first one's."""
 
-    def __init__(self, leader: StubThread, pidfd: int, buffer: LockedMemory) -> None:
+    def __init__(self, start: RemoteAddress) -> None:
+        self._next = start
+
+    def take(self, size: int) -> RemoteAddress:
+        """Room that was not taken before."""
+        place, self._next = self._next, self._next + size
+        return place
+
+    def give_back(self, size: int) -> None:
+        """What was taken last."""
+        self._next = RemoteAddress(self._next - size)
+
+
+class StubProcess:
+    """A process while it is built: its threads.  ``tables`` are those of its address space, which it may share."""
+
+    def __init__(self, leader: StubThread, pidfd: int, buffer: LockedMemory, tables: Tables) -> None:
         self.leader = leader
+        self.tables = tables
         self.pidfd = pidfd
         self.threads: dict[int, StubThread] = {leader.tid: leader}
         """By tid, leader first."""
         self._buffer = buffer
-        self._next_table = 0
 
     @property
     def pid(self) -> int:
@@ -177,8 +198,8 @@ class StubProcess:
 
     def _adopt(self, tid: int) -> StubThread:
         leader = self.leader
-        table = leader.table + _MAIN_TABLE + self._next_table * _THREAD_TABLE
-        self._next_table += 1
+        leader.born.remove(tid)
+        table = self.tables.take(_THREAD_TABLE)
         tracee = Tracee(leader.pid, tid, leader.tracee.memory, self._buffer)
         thread = StubThread(tracee, leader.code, table, _THREAD_TABLE, leader.meeting)
         wait(tracee, _BIRTH)
@@ -197,6 +218,7 @@ class StubProcess:
         thread.start(last)
         os.waitid(os.P_PID, thread.tid, os.WEXITED | abi.WALL)
         del self.threads[thread.tid]
+        self.tables.give_back(_THREAD_TABLE)
 
     def stop(self) -> None:
         """Bring the process into a job-control stop, which goes on when its threads are let go.
@@ -265,8 +287,8 @@ class StubTree:
     Meanwhile criupy is a subreaper, so that it can reap whom it kills.
     """
 
-    def __init__(self, plan: StubPlan, files: Sequence[int], threads: int, *, suspend_seccomp: bool) -> None:
-        """``files``: descriptors of ours, which the nursery has from 0 on; ``threads``: the most that a task has."""
+    def __init__(self, plan: StubPlan, files: Sequence[int], space: int, *, suspend_seccomp: bool) -> None:
+        """``files``: descriptors of ours, which the nursery has from 0 on; ``space``: bytes of `table_space`."""
         self._plan = plan
         self._files = files
         self._options = (
@@ -278,7 +300,7 @@ class StubTree:
             | (abi.PTRACE_O_SUSPEND_SECCOMP if suspend_seccomp else 0)
         )
         self._buffer = Tracee.new_buffer()
-        self._mapped = _PAGE + _MAIN_TABLE + (threads + 1) * _THREAD_TABLE
+        self._mapped = _PAGE + _MAIN_TABLE + space
         self._was_subreaper = False
         self._affinity = os.sched_getaffinity(0)
         self.processes: dict[int, StubProcess] = {}
@@ -320,7 +342,9 @@ class StubTree:
         finally:
             for other in taken:
                 self._dismiss(other)
-        process = self.processes[NURSERY] = StubProcess(nursery, os.pidfd_open(nursery.pid), self._buffer)
+        tables = Tables(RemoteAddress(_ELF_TABLE + _MAIN_TABLE))
+        process = StubProcess(nursery, os.pidfd_open(nursery.pid), self._buffer, tables)
+        self.processes[NURSERY] = process
         batch = SyscallBatch()
         batch.call("close_range", len(self._files), 0xFFFFFFFF, 0)
         nursery.run(batch).check()
@@ -366,10 +390,13 @@ class StubTree:
         code_address = RemoteAddress(_ELF_BASE + _ELF_CODE)
         return StubThread(tracee, code_address, _ELF_TABLE, _MAIN_TABLE, self._plan.meeting_signal)
 
-    def welcome(self, number: int, pid: int, maker: StubThread) -> StubProcess:
-        """Take on a process that ``maker`` has just made; it has a copy of its memory."""
+    def welcome(
+        self, number: int, pid: int, mother: StubProcess, *, shares_memory: bool = False
+    ) -> StubProcess:
+        """Take on a process that the leader of ``mother`` has just made; it has a copy of its memory, or the same."""
         assert pid > 0
-        assert pid in maker.born
+        maker = mother.leader
+        maker.born.remove(pid)
         pidfd = os.pidfd_open(pid)
         try:
             memory = Memory(pid)
@@ -377,11 +404,21 @@ class StubTree:
             os.close(pidfd)
             raise
         tracee = Tracee(pid, pid, memory, self._buffer)
-        leader = StubThread(tracee, maker.code, maker.table, maker.capacity, maker.meeting)
-        process = self.processes[number] = StubProcess(leader, pidfd, self._buffer)
+        if shares_memory:
+            leader = StubThread(
+                tracee, maker.code, mother.tables.take(_SHARER_TABLE), _SHARER_TABLE, maker.meeting
+            )
+            process = StubProcess(leader, pidfd, self._buffer, mother.tables)
+        else:
+            base = RemoteAddress(self._plan.base)
+            leader = StubThread(tracee, maker.code, maker.table, maker.capacity, maker.meeting)
+            process = StubProcess(leader, pidfd, self._buffer, Tables(base + _PAGE + _MAIN_TABLE))
+        self.processes[number] = process
         wait(tracee, _BIRTH)
-        if maker.pid == self.processes[NURSERY].pid:
+        if mother is self.processes[NURSERY]:
             self._settle(leader)
+        elif not shares_memory:
+            leader.table, leader.capacity = RemoteAddress(self._plan.base) + _PAGE, _MAIN_TABLE
         return process
 
     def _settle(self, root: StubThread) -> None:
@@ -425,21 +462,27 @@ class StubTree:
         ``stopped``: every task into a job-control stop, and not only those that were in one.
         """
         tasks = [(self.processes[plan.pid], plan) for plan in plans]
-        for process, _ in tasks:
+        owners = list({plan.memory or plan.pid: process for process, plan in reversed(tasks)}.values())
+        for process in owners:
             process.start_unmapping(self._plan.base, self._mapped)
-        for process, plan in tasks:
+        for process in owners:
             process.finish_unmapping()
+        for process, plan in tasks:
             process.set_states(plan.threads)
         nursery = self.processes.pop(NURSERY)
         nursery.kill()
         nursery.reap()
         nursery.close()
         set_subreaper(on=self._was_subreaper)
-        with held_signals():  # half of a tree let go would be the end of it
+        pidfds = [process.pidfd for process, _ in tasks]
+        # A process dies whole, but half of a tree let go would be the end of it.
+        alone = len(tasks) == 1
+        with held_signals(), nullcontext() if alone else guardian.unless_done(lambda: guardian.kill(pidfds)):
             for process, plan in tasks:
                 process.let_go(stopped=stopped and not plan.stopped)
-                process.close()
             self.processes.clear()
+        for process, _ in tasks:
+            process.close()
 
 
 @contextmanager

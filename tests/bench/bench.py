@@ -70,7 +70,7 @@ def measure(tool: engine.Engine, row: Row, place: Path) -> Figures:
         frozen = _gap(target)
         shutil.rmtree(place / "running")
         dumped = tool.dump(target, place / "images", timeout=300).seconds
-        size = sum(image.stat().st_size for image in (place / "images").glob("*.img"))
+        size = sum(image.stat().st_size for image in (place / "images").rglob("*.img"))
         target.wait_gone(timeout=60)
         restored = tool.restore(target, place / "images", timeout=300).seconds
         target.expect_progress()

@@ -350,7 +350,9 @@ def test_frozen_by_another_hierarchy(cgroup, start, criupy, images):
     try:
         second.enter(process.pid)
         second.freeze()
-        assert f"frozen with all of {second.path}" in problem_of_dump(criupy, process, images, *option(cgroup))
+        assert f"frozen with all of {second.path}" in problem_of_dump(
+            criupy, process, images, *option(cgroup)
+        )
         assert_stands(second, process)
         second.thaw()
         process.ask()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.observe import Observation, assert_unharmed
+from harness.observe import Observation, TreeObservation, assert_unharmed, tree_of
 from harness.target import TargetError, wait_until
 
 KILLS = int(os.environ.get("CRIUPY_KILLS", "30"))
@@ -59,17 +59,22 @@ def duration_of_dump(engine, process, place):
     return time.monotonic() - began
 
 
-def state_of(process):
-    """The letter of its State in /proc, and who traces it."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+UNTRACED = [("R", "0"), ("S", "0"), ("D", "0")]
+
+
+def state_of_task(pid):
+    """The letter of its State in /proc, and who traces it; one that has ended is in none."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
     status = dict(line.split(":\t", 1) for line in lines)
     return status["State"][0], status["TracerPid"]
 
 
 def assert_works_on(process):
     """It is neither stopped nor traced, and gets things done."""
-    untraced = [("R", "0"), ("S", "0"), ("D", "0")]
-    wait_until("it runs, untraced", lambda: process.has_ended() or state_of(process) in untraced)
+    wait_until("it runs, untraced", lambda: process.has_ended() or state_of_task(process.pid) in UNTRACED)
     assert not process.has_ended(), "it was killed"
     process.expect_no_failure()
 
@@ -101,6 +106,64 @@ def test_killed_while_leaving_it_running(program, target, under_test, place):
     process.ask()
 
 
+TREES = {"tree_workers.c": r"(?!)", "py_tree.py": r"^maps$"}
+
+
+def assert_tree_works_on(process):
+    """Nobody in it is stopped or traced, and it gets things done."""
+    for pid in tree_of(process.pid):
+        wait_until(f"task {pid} runs, untraced", lambda pid=pid: state_of_task(pid) in UNTRACED)
+    process.expect_no_failure()
+    process.expect_progress()
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("program", list(TREES))
+def test_killed_while_leaving_a_tree_running(program, target, under_test, place):
+    process = target(program, WORKERS="6")
+    whole = duration_of_dump(under_test, process, place)
+    before = TreeObservation.of(process.pid)
+    killed = 0
+    for attempt in range(max(1, KILLS // 4)):
+        images = place / f"images-{attempt}"
+        seconds = random.uniform(0.2 * whole, 1.1 * whole)
+        status = kill_after(start_dump(under_test, process, images, "--leave-running"), seconds)
+        killed += status == -signal.SIGKILL
+        try:
+            assert_tree_works_on(process)
+        except TargetError as error:
+            when = f"attempt {attempt}, killed after {seconds:.4f} of {whole:.4f} s"
+            raise AssertionError(f"{when}: {error}") from error
+    assert killed > 0, "no dump was killed: this test did not test anything"
+    start_dump(under_test, process, place / "last", "--leave-running").wait(60)
+    assert_unharmed(before, ignore=TREES[program])
+    process.ask()
+
+
+@pytest.mark.timeout(0)
+def test_a_tree_is_killed_whole_or_not_at_all(target, under_test, place):
+    """A plain dump that is killed leaves all of the tree, or nobody, and then a whole image set."""
+    process = target("tree_workers.c", WORKERS="6")
+    whole = duration_of_dump(under_test, process, place)
+    members = len(tree_of(process.pid))
+    ended = {"unharmed": 0, "gone": 0}
+    for attempt in range(PLAIN_KILLS):
+        images = place / f"images-{attempt}"
+        process.record()
+        kill_after(start_dump(under_test, process, images), random.uniform(0.4 * whole, 1.2 * whole))
+        time.sleep(0.2)  # a task that is being killed is not gone at once
+        if process.has_ended():
+            ended["gone"] += 1
+            wait_until("all of the tree is gone", lambda: not process.left(), timeout=5)
+            under_test.restore(process, images)
+        else:
+            ended["unharmed"] += 1
+        assert len(tree_of(process.pid)) == members, f"attempt {attempt}: half a tree"
+        assert_tree_works_on(process)
+    assert all(ended.values()) or PLAIN_KILLS < 20, f"one way never happened: {ended}"
+    process.ask()
+
+
 @pytest.mark.timeout(0)
 def test_killed_during_a_plain_dump(target, under_test, place):
     process = target("avx_threads.c")
@@ -123,9 +186,11 @@ def test_killed_during_a_plain_dump(target, under_test, place):
 
 
 @pytest.mark.timeout(0)
-def test_killed_during_a_restore(target, under_test, place, images):
+@pytest.mark.parametrize("program", ["avx_threads.c", "tree_workers.c"])
+def test_killed_during_a_restore(program, target, under_test, place, images):
     """Nothing of a restore that was killed is left, or everything is there and runs."""
-    process = target("avx_threads.c")
+    process = target(program, WORKERS="6")
+    members = len(tree_of(process.pid))
     under_test.dump(process, images)
     process.wait_gone()
     began = time.monotonic()
@@ -139,8 +204,10 @@ def test_killed_during_a_restore(target, under_test, place, images):
         time.sleep(0.2)  # what dies with criupy is not gone at once
         if process.has_ended():
             ended["nothing"] += 1
+            wait_until("all of the tree is gone", lambda: not process.left(), timeout=5)
         else:
             ended["whole"] += 1
+            assert len(tree_of(process.pid)) == members, f"attempt {attempt}: half a tree"
             assert_works_on(process)
             process.expect_progress()
             process.end()

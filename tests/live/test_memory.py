@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from harness.target import Target, wait_until
 
-from criupy.linux.features import probe
 from criupy.resources import memory
 from criupy.resources.memory import content
 from criupy.resources.memory.vma import VDSO, read_vmas
@@ -113,10 +112,13 @@ with open("gone", "w+b") as gone:
     gone.flush()
     deleted = mmap.mmap(gone.fileno(), 4096)
 os.unlink("gone")
-segment = libc.shmget(0, 4096, 0o1600)
+CLONE_NEWIPC, IPC_CREAT = 0x08000000, 0o1000
+namespace = os.open("/proc/self/ns/ipc", os.O_RDONLY)
+assert libc.unshare(CLONE_NEWIPC) == 0
+segment = libc.shmget(0, 4096, IPC_CREAT | 0o600)
 libc.shmat.restype = ctypes.c_void_p
 attached = libc.shmat(segment, None, 0)
-libc.shmctl(segment, 0, None)
+assert libc.setns(namespace, CLONE_NEWIPC) == 0
 context = ctypes.c_ulong()
 libc.syscall(206, 8, ctypes.byref(context))
 print("ready", flush=True)
@@ -131,7 +133,8 @@ def test_what_stands_in_the_way_is_named(tmp_path):
         assert process.stdin is not None
         assert process.stdout.readline() == b"ready\n"
         found = {
-            obstacle.what.partition(" (")[2]: obstacle for obstacle in memory.obstacles(process.pid, probe())
+            obstacle.what.partition(" (")[2]: obstacle
+            for obstacle in memory.obstacles(process.pid, {}, set())
         }
         process.stdin.close()
         process.wait(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from criupy.errors import PidInUse, RestoreError, TraceeError
 from criupy.model.plan import CLONE_PARENT, NURSERY, SIGCHLD, Ref, Stage, Step, StubPlan, clone_args
 from criupy.restoring.runner import Answers, run_queues
 from criupy.tracee.batch import SyscallBatch
-from criupy.tracee.stub import StubProcess, StubTree
+from criupy.tracee.stub import StubProcess, StubTree, table_space
 
 BASE = 0x200000000
 TASK = Ref("task", 0)
@@ -28,7 +29,9 @@ def free_pids(count: int) -> list[int]:
 
 
 def stub_tree(files: Sequence[int] = (), threads: int = 1) -> StubTree:
-    return StubTree(StubPlan(BASE, nursery_fd=50), files, threads, suspend_seccomp=bool(files))
+    return StubTree(
+        StubPlan(BASE, nursery_fd=50), files, table_space(threads, 0), suspend_seccomp=bool(files)
+    )
 
 
 def born(tree: StubTree, pid: int, maker: int = NURSERY) -> StubProcess:
@@ -40,7 +43,7 @@ def born(tree: StubTree, pid: int, maker: int = NURSERY) -> StubProcess:
     answers = Answers()
     step = Step(maker, Stage.TREE, "clone3", clone_args(flags, pid, signal), gives=TASK, expect=pid)
     run_queues([(leader, [step])], answers)
-    return tree.welcome(pid, answers.values[TASK], leader)
+    return tree.welcome(pid, answers.values[TASK], tree.processes[maker])
 
 
 def one(call: str, *args) -> SyscallBatch:
@@ -174,6 +177,9 @@ def test_the_tree_dies_with_criupy():
         time.sleep(0.01)
     assert not _alive(pid)
     assert not _alive(pid + 2)
+    for orphan in (pid, pid + 2):
+        with contextlib.suppress(ChildProcessError):  # not ours without a subreaper
+            os.waitpid(orphan, 0)
 
 
 def _alive(pid: int) -> bool:

@@ -34,16 +34,17 @@ def assert_has_form(process, shape):
     assert shape_of(process.pid) == shape
 
 
-def assert_nothing_is_left(process):
-    """Neither of the tree nor of what a restore made to become it."""
+def our_children():
+    """Those of this process; it is a subreaper, so what a restore leaves behind becomes one."""
+    return {*Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
 
-    def children():
-        return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
+def assert_nothing_is_left(process, before):
+    """Neither of the tree nor of what a restore made to become it; ``before``: the children that we had."""
     wait_until(f"nothing is left of the tree of {process.pid}", lambda: not process.left(), timeout=5)
     with contextlib.suppress(TargetError):
-        wait_until("we have no children", lambda: not children(), timeout=5)
-    assert not children(), "a restore left processes behind"
+        wait_until("we have no more children", lambda: our_children() <= before, timeout=5)
+    assert our_children() <= before, "a restore left processes behind"
 
 
 @pytest.mark.parametrize(
@@ -67,10 +68,23 @@ def test_undisturbed(case, target):
     target(case.program, **case.environment).ask()
 
 
+def refuses(engine, process, images, why, *options):
+    """What cannot be dumped is said before anything is stopped, and the tree runs on as it was."""
+    before = TreeObservation.of(process.pid)
+    with pytest.raises(EngineError, match=why) as refusal:
+        engine.dump(process, images, *options)
+    assert "Froze" not in str(refusal.value)
+    assert_unharmed(before)
+    process.ask()
+
+
 @pytest.mark.parametrize("case", TREES, ids=str)
 def test_dump_and_restore(case, target, under_test, images):
     if case.not_criu and under_test.name == "criu":
         pytest.skip(f"criu {case.not_criu}")
+    if case.refused:
+        refuses(under_test, target(case.program, **case.environment), images, case.refused)
+        return
     process = target(case.program, **case.environment, RESTORED="1")
     shape = shape_of(process.pid)
     under_test.dump(process, images)
@@ -86,6 +100,9 @@ def test_leave_running(case, target, under_test, images):
     if reason and under_test.name == "criu":
         pytest.skip(f"criu {reason}")
     process = target(case.program, **case.environment)
+    if case.refused:
+        refuses(under_test, process, images, case.refused, "--leave-running")
+        return
     before = TreeObservation.of(process.pid)
     under_test.dump(process, images, "--leave-running")
     assert_unharmed(before)
@@ -202,6 +219,7 @@ def test_a_failing_restore_leaves_nothing(obstacle, target, under_test, images):
     last = tree_of(process.pid)[-1]
     under_test.dump(process, images)
     process.wait_gone()
+    before = our_children()
     with {
         "file": lambda: missing(process.directory / "other"),
         "pid": lambda: taken(last),
@@ -210,7 +228,7 @@ def test_a_failing_restore_leaves_nothing(obstacle, target, under_test, images):
         with pytest.raises(EngineError):
             under_test.restore(process, images)
         if obstacle != "pid":
-            assert_nothing_is_left(process)
-    assert_nothing_is_left(process)
+            assert_nothing_is_left(process, before)
+    assert_nothing_is_left(process, before)
     under_test.restore(process, images)
     process.ask()

@@ -119,16 +119,24 @@ class ipc_var_entry(_message.Message):
     def __init__(self, sem_ctls: _Optional[_Iterable[int]] = ..., msg_ctlmax: _Optional[int] = ..., msg_ctlmnb: _Optional[int] = ..., msg_ctlmni: _Optional[int] = ..., auto_msgmni: _Optional[int] = ..., shm_ctlmax: _Optional[int] = ..., shm_ctlall: _Optional[int] = ..., shm_ctlmni: _Optional[int] = ..., shm_rmid_forced: _Optional[int] = ..., mq_queues_max: _Optional[int] = ..., mq_msg_max: _Optional[int] = ..., mq_msgsize_max: _Optional[int] = ..., mq_msg_default: _Optional[int] = ..., mq_msgsize_default: _Optional[int] = ..., msg_next_id: _Optional[int] = ..., sem_next_id: _Optional[int] = ..., shm_next_id: _Optional[int] = ...) -> None: ...
 
 class ipc_shm_entry(_message.Message):
-    __slots__ = ("desc", "size", "in_pagemaps", "hugetlb_flag")
+    __slots__ = ("desc", "size", "in_pagemaps", "hugetlb_flag", "destroyed", "locked", "creator", "changed")
     DESC_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     IN_PAGEMAPS_FIELD_NUMBER: _ClassVar[int]
     HUGETLB_FLAG_FIELD_NUMBER: _ClassVar[int]
+    DESTROYED_FIELD_NUMBER: _ClassVar[int]
+    LOCKED_FIELD_NUMBER: _ClassVar[int]
+    CREATOR_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
     desc: ipc_desc_entry
     size: int
     in_pagemaps: bool
     hugetlb_flag: int
-    def __init__(self, desc: _Optional[_Union[_own.ipc_desc_entry, _Mapping[str, object]]] = ..., size: _Optional[int] = ..., in_pagemaps: _Optional[bool] = ..., hugetlb_flag: _Optional[int] = ...) -> None: ...
+    destroyed: bool
+    locked: bool
+    creator: int
+    changed: int
+    def __init__(self, desc: _Optional[_Union[_own.ipc_desc_entry, _Mapping[str, object]]] = ..., size: _Optional[int] = ..., in_pagemaps: _Optional[bool] = ..., hugetlb_flag: _Optional[int] = ..., destroyed: _Optional[bool] = ..., locked: _Optional[bool] = ..., creator: _Optional[int] = ..., changed: _Optional[int] = ...) -> None: ...
 
 class ipc_msg(_message.Message):
     __slots__ = ("mtype", "msize")

@@ -4,7 +4,7 @@ from criupy.resources.memory.cow import Family
 from criupy.resources.memory.cow import find as find_families
 from criupy.resources.memory.dump import (
     MemoryFacts,
-    collect,
+    Reader,
     copy_family,
     copy_pages,
     encode_mm,
@@ -13,17 +13,18 @@ from criupy.resources.memory.dump import (
 )
 from criupy.resources.memory.heritage import NOTHING, Heritage, after, bequest
 from criupy.resources.memory.restore import choose_stub_base, plan, plan_bequest
-from criupy.resources.memory.vma import obstacles
+from criupy.resources.memory.vma import KnownFiles, obstacles
 
 __all__ = [
     "NOTHING",
     "Family",
     "Heritage",
+    "KnownFiles",
     "MemoryFacts",
+    "Reader",
     "after",
     "bequest",
     "choose_stub_base",
-    "collect",
     "copy_family",
     "copy_pages",
     "encode_mm",

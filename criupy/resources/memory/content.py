@@ -79,7 +79,9 @@ def _scan(pagemap: int) -> Iterator[Found]:
         words = regions[: 3 * count].tolist()
         for first, last, categories in zip(words[::3], words[1::3], words[2::3], strict=True):
             yield Found(first, last, bool(categories & mman.PAGE_IS_GUARD))
-        start, room = ask[4], min(8 * room, _MOST_REGIONS)
+        # With no room left the walk may be said to end before its last region.
+        start = max([ask[4], *words[3 * count - 2 :: 3]])
+        room = min(8 * room, _MOST_REGIONS)
 
 
 _PM_PRESENT_OR_SWAPPED = 3 << 62

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.linux import mman
 from criupy.resources.memory.content import Run
+from criupy.resources.memory.vma import VDSO
 
 if TYPE_CHECKING:
     from criupy.resources.memory.dump import MemoryFacts
@@ -121,7 +122,8 @@ def _joined(ranges: Iterable[_Range]) -> list[_Range]:
 
 def _common(parent: MemoryFacts, child: MemoryFacts) -> Iterator[_Range]:
     """The ranges of stored pages that are the same frames in both, in areas that both have."""
-    areas = {(vma.start, vma.end, vma.flags, vma.status) for vma in parent.vmas if vma.has_pages}
+    own = (vma for vma in parent.vmas if vma.has_pages and not vma.status & VDSO)
+    areas = {(vma.start, vma.end, vma.flags, vma.status) for vma in own}
     alike = [
         (vma.start, vma.end) for vma in child.vmas if (vma.start, vma.end, vma.flags, vma.status) in areas
     ]

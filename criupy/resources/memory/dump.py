@@ -13,12 +13,13 @@ from criupy.images.pb import memory_pb2
 from criupy.linux import mman
 from criupy.resources.memory import content, cow
 from criupy.resources.memory.layout import Layout, parse_layout
-from criupy.resources.memory.vma import GUARD, Vma, read_vmas
+from criupy.resources.memory.vma import GUARD, KnownFiles, Vma, read_vmas
 
 if TYPE_CHECKING:
     from criupy.linux.features import KernelFeatures
     from criupy.resources.filetable import FileTable
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.resources.kind import Asking
+    from criupy.tracee.batch import Results
     from criupy.tracee.frozen import FrozenProcess
 
 _WORTH_A_THREAD = 64 << 20
@@ -52,38 +53,44 @@ class MemoryFacts(NamedTuple):
         return sum(vma.end - vma.start for vma in self.vmas if vma.has_pages) // mman.PAGE
 
 
-def collect(
-    process: FrozenProcess, table: FileTable, features: KernelFeatures, ask: SyscallBatch
-) -> Callable[[Results], MemoryFacts]:
-    """Reads the address space of a frozen process; ``ask`` is the batch of its leader.
+class Reader:
+    """Reads the address spaces of frozen processes; what several have mapped is looked at once."""
 
-    Raises `NotDumpable` for what has appeared since the first look.
-    """
-    pid = process.pid
-    vmas, found = _look(pid, features)
-    files = _file_ids(pid, vmas, table)
-    exe = table.link(pid, "exe")
-    stat, auxv = _read(pid, "stat"), _read(pid, "auxv")
-    brk = ask.call("brk", 0)
+    def __init__(self, table: FileTable, features: KernelFeatures) -> None:
+        self._table = table
+        self._features = features
+        self._files: KnownFiles = {}
 
-    def finish(results: Results) -> MemoryFacts:
-        return MemoryFacts(
-            pid=pid,
-            vmas=tuple(vmas),
-            files=files,
-            guards=tuple(content.guards_of(found, vmas)),
-            runs=tuple(content.runs_of(found, vmas)),
-            layout=parse_layout(stat, auxv, results[brk]),
-            exe=exe,
-        )
+    def read(self, process: FrozenProcess) -> Callable[[Asking], Callable[[Results], MemoryFacts]]:
+        """Reads one; what its leader has to be asked goes to the function that is returned.
 
-    return finish
+        Raises `NotDumpable` for what has appeared since the first look.
+        """
+        pid = process.pid
+        vmas, found = _look(pid, self._features, self._files)
+        files = _file_ids(pid, vmas, self._table)
+        exe = self._table.link(pid, "exe")
+        stat, auxv = _read(pid, "stat"), _read(pid, "auxv")
+
+        def ask(asking: Asking) -> Callable[[Results], MemoryFacts]:
+            brk = asking.call("brk", 0)
+            return lambda results: MemoryFacts(
+                pid=pid,
+                vmas=tuple(vmas),
+                files=files,
+                guards=tuple(content.guards_of(found, vmas)),
+                runs=tuple(content.runs_of(found, vmas)),
+                layout=parse_layout(stat, auxv, results[brk]),
+                exe=exe,
+            )
+
+        return ask
 
 
-def _look(pid: int, features: KernelFeatures) -> tuple[list[Vma], list[content.Found]]:
+def _look(pid: int, features: KernelFeatures, files: KnownFiles) -> tuple[list[Vma], list[content.Found]]:
     """The areas and their pages.  The kernel walks all pages for each of the two: for a large task, side by side."""
     if not features.pagemap_scan or _resident(pid) < _WORTH_A_THREAD:
-        vmas = read_vmas(pid)
+        vmas = read_vmas(pid, files)
         return vmas, content.scan(pid, vmas, has_pagemap_scan=features.pagemap_scan)
     found: list[content.Found] = []
     failures: list[BaseException] = []
@@ -97,7 +104,7 @@ def _look(pid: int, features: KernelFeatures) -> tuple[list[Vma], list[content.F
     thread = threading.Thread(target=scan)
     thread.start()
     try:
-        vmas = read_vmas(pid)
+        vmas = read_vmas(pid, files)
     finally:
         thread.join()
     if failures:

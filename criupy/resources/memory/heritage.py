@@ -88,6 +88,11 @@ def after(task: TaskImages, inherited: Heritage, given: Bequest) -> Heritage:
     return Heritage(kept | {*given.areas}, tuple(sorted([*old, *given.content])), is_clear=True)
 
 
+def common_areas(one: TaskImages, other: TaskImages) -> frozenset[Area]:
+    """The areas that one may inherit from the other."""
+    return _areas(one) & _areas(other)
+
+
 def _areas(task: TaskImages) -> frozenset[Area]:
     if task.mm is None:
         return frozenset()
@@ -97,7 +102,7 @@ def _areas(task: TaskImages) -> frozenset[Area]:
 # Content, ascending and without overlaps
 
 
-def _overlaps(
+def overlaps(
     left: Sequence[Content], right: Sequence[Content]
 ) -> Iterator[tuple[Content, Content, int, int]]:
     """Pairs that have addresses in common, with these."""
@@ -121,7 +126,7 @@ def same(left: Sequence[Content], right: Sequence[Content]) -> list[Content]:
     """Where both say the same."""
     return [
         part(one, start, end)
-        for one, other, start, end in _overlaps(left, right)
+        for one, other, start, end in overlaps(left, right)
         if one.file == other.file and one.offset - one.start == other.offset - other.start
     ]
 
@@ -130,7 +135,7 @@ def within(content: Sequence[Content], areas: Iterable[Area]) -> list[Content]:
     """The content of some areas."""
     return [
         part(one, max(one.start, start), min(one.end, end))
-        for one, _, start, end in _overlaps(content, [_as_content(area) for area in sorted(areas)])
+        for one, _, start, end in overlaps(content, [_as_content(area) for area in sorted(areas)])
     ]
 
 

@@ -18,6 +18,7 @@ from criupy.errors import ImageError
 from criupy.images.pages import Content, PagesFile
 from criupy.linux import mman
 from criupy.model.plan import STUB_SPACE, Arg, Data, Ref, Stage, Step, data
+from criupy.resources import sysvshm
 from criupy.resources.fileplan import open_steps
 from criupy.resources.memory import vdso
 from criupy.resources.memory.heritage import NOTHING, Area, Bequest, Heritage, joined, same, within, without
@@ -57,7 +58,6 @@ _MAP_FLAGS = (
 )
 _NOT_YET = {
     ANON_SHARED: "shared anonymous memory",
-    SYSVIPC: "System V shared memory",
     SOCKET: "a mapped socket",
     AIORING: "an AIO context",
     SHSTK: "a shadow stack",
@@ -143,6 +143,8 @@ class MemoryPlan:
         """Content of the areas that are kept."""
         self.made: list[vma_entry] = []
         """Areas that the kernel makes with their content: vvar and vdso."""
+        self.bridge: list[tuple[int, int]] = []
+        """(start, end) of this kernel's vdso, where it is not that of the images."""
         self.patches: list[tuple[int, bytes]] = []
         """(address, bytes) to write over content."""
 
@@ -183,7 +185,7 @@ class MemoryPlan:
     def _check(self) -> None:
         for vma in self.vmas:
             for bit, what in _NOT_YET.items():
-                if vma.status & bit:
+                if vma.status & bit and not vma.status & SYSVIPC:
                     raise ImageError(self.name, f"{_range(vma)} is {what}, which cannot be restored yet")
             kinds = (mman.MAP_SHARED, mman.MAP_PRIVATE, mman.MAP_DROPPABLE)
             if vma.flags & (mman.MAP_SHARED | mman.MAP_PRIVATE | mman.MAP_DROPPABLE) not in kinds:
@@ -227,8 +229,8 @@ class MemoryPlan:
             self.subject.warn(
                 "a thread was stopped inside another kernel's vdso: it may misread a clock once"
             )
-        base = self.subject.stub.base
-        start = _hole(sorted([*_occupied(self.mm), (base, base + STUB_SPACE)]), self.own.size, _GAP)
+        start = self._free(self.own.size)
+        self.bridge = [(start, start + self.own.size)]
         patches = vdso.bridge(image, start + self.own.data_size, self.own, inside)
         self.patches = [(code.start + offset, content) for offset, content in patches]
         yield from self._map_own(start)
@@ -249,6 +251,9 @@ class MemoryPlan:
         opened: dict[tuple[int, int], Ref] = {}
         starts = [one.start for one in self.content]
         for vma in vmas:
+            if vma.status & SYSVIPC:
+                yield from self._attach(stage, vma)
+                continue
             fd: int | Ref = -1
             key = self._key(vma)
             if self._has_file(vma):
@@ -260,6 +265,17 @@ class MemoryPlan:
             yield from self._advise(stage, vma)
             if key in opened and last_use[key] == vma.start:
                 yield self.step(stage, "close", opened[key])
+
+    def _attach(self, stage: Stage, vma: vma_entry) -> Iterator[Step]:
+        entry = self.subject.snapshot.segments[vma.shmid]
+        yield from sysvshm.attach(self.tid, stage, vma, entry, self._free)
+        yield from self._advise(stage, vma)
+
+    def _free(self, size: int, align: int = _GAP) -> int:
+        """A place where this address space has nothing, now and later."""
+        base = self.subject.stub.base
+        occupied = [*_occupied(self.mm), (base, base + STUB_SPACE), *self.bridge]
+        return _hole(sorted(occupied), size, max(align, _GAP))
 
     def _open(self, stage: Stage, key: tuple[int, int], ref: Ref) -> Iterator[Step]:
         if key in self.shared:

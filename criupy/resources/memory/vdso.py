@@ -13,7 +13,7 @@ import io
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from criupy.errors import ImageError, TraceeError
@@ -76,6 +76,7 @@ def _exported(code: bytes) -> Iterator[tuple[str, Function]]:
             yield symbol.name, Function(symbol["st_value"] - base, symbol["st_size"])
 
 
+@cache
 def running() -> Vdso:
     """The vdso of this kernel, from the address space of this process.  TraceeError where there is none."""
     with open("/proc/self/maps", "rb") as maps:

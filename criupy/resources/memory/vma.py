@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle
 from criupy.linux import mman
-from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs.maps import Mapping, parse_smaps
+from criupy.resources import sysvshm
 from criupy.resources.filetable import name_problem
 from criupy.resources.shmem import is_shared_memory
 
@@ -106,38 +106,53 @@ class Refusal(Exception):
         self.hint = hint
 
 
-def read_vmas(pid: int) -> list[Vma]:
-    """The areas of a stopped task.  NotDumpable if there are some that cannot be dumped."""
-    found = list(_areas(pid))
+KnownFiles = dict[tuple[int, int, int, bytes], MappedFile]
+"""Files behind mappings by device, inode and name in ``maps``."""
+
+
+def read_vmas(pid: int, files: KnownFiles | None = None) -> list[Vma]:
+    """The areas of a stopped task.  NotDumpable if there are some that cannot be dumped.
+
+    ``files`` are known from other tasks that have stood since; new ones are added.
+    """
+    found = list(_areas(pid, {} if files is None else files))
     obstacles = [area for area in found if isinstance(area, Obstacle)]
     if obstacles:
         raise NotDumpable(obstacles)
     return merge_vvar(area for area in found if isinstance(area, Vma))
 
 
-def obstacles(pid: int, _features: KernelFeatures) -> Iterator[Obstacle]:
-    """The mappings of a running task that cannot be dumped; OSError when the task is gone."""
-    named: set[bytes] = set()
-    for area in _areas(pid):
+def obstacles(pid: int, files: KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
+    """The mappings of a running task that cannot be dumped; OSError when the task is gone.
+
+    ``files`` and ``named`` are what was seen of other tasks: names that need not be looked at again.
+    """
+    for area in _areas(pid, files):
         if isinstance(area, Obstacle):
             yield area
         elif area.file and area.file.path not in named:
             named.add(area.file.path)
             problem = name_problem(area.file.path, area.file.stat)
-            if problem and not area.status & MEMFD:
+            if problem and not area.status & (MEMFD | SYSVIPC):
                 yield Obstacle(pid, _comm(pid), _what(area.start, area.end, area.file.path), *problem)
 
 
-def _areas(pid: int) -> Iterator[Vma | Obstacle]:
+def _areas(pid: int, files: KnownFiles) -> Iterator[Vma | Obstacle]:
     with open(f"/proc/{pid}/smaps", "rb", buffering=0) as smaps:
         mappings = parse_smaps(smaps.readall())
-    files: dict[tuple[int, int, int, bytes], MappedFile] = {}
     for mapping in mappings:
         try:
-            yield classify(mapping, _file(pid, mapping, files) if mapping.has_file else None)
+            vma = classify(mapping, _file(pid, mapping, files) if mapping.has_file else None)
+            _check_segment(vma)
+            yield vma
         except Refusal as refusal:
             what = _what(mapping.start, mapping.end, mapping.name)
             yield Obstacle(pid, _comm(pid), what, refusal.why, refusal.hint)
+
+
+def _check_segment(vma: Vma) -> None:
+    if vma.status & SYSVIPC and vma.file and (problem := sysvshm.problem(vma.file.path, vma.file.stat)):
+        raise Refusal(*problem)
 
 
 def _what(start: int, end: int, name: bytes) -> str:
@@ -149,9 +164,7 @@ def _comm(pid: int) -> str:
         return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
 
 
-def _file(
-    pid: int, mapping: Mapping, known: dict[tuple[int, int, int, bytes], MappedFile]
-) -> MappedFile | None:
+def _file(pid: int, mapping: Mapping, known: KnownFiles) -> MappedFile | None:
     """The file of a mapping; None if the mapping has gone (the task runs) or has no link (hugetlb, AIO)."""
     link = f"/proc/{pid}/map_files/{mapping.link}"
     key = (mapping.major, mapping.minor, mapping.inode, mapping.name)
@@ -203,6 +216,8 @@ def classify(mapping: Mapping, file: MappedFile | None) -> Vma:
     if mapping.has_file and not private_huge:
         status, offset = _file_status(mapping, file), mapping.offset
         backing = mman.MAP_SHARED if mapping.shared else mman.MAP_PRIVATE
+        if status & SYSVIPC:
+            backing |= mman.MAP_ANONYMOUS
     else:
         status, offset = REGULAR | ANON_PRIVATE | (HEAP if mapping.name == b"[heap]" else 0), 0
         backing = mman.MAP_DROPPABLE | mman.MAP_ANONYMOUS if "dp" in telling else _ANONYMOUS
@@ -234,7 +249,7 @@ def _advice(telling: frozenset[str]) -> int:
 
 
 _UNNAMED = {
-    b"/SYSV": "System V shared memory cannot be dumped yet",
+    b"/SYSV": "a private mapping of System V shared memory cannot be dumped",
     b"/[aio]": "an AIO context cannot be dumped yet",
     b"/secretmem": "secret memory cannot be dumped",
     b"socket:": "a mapped socket cannot be dumped yet",
@@ -247,6 +262,8 @@ def _file_status(mapping: Mapping, file: MappedFile | None) -> int:
     backing = FILE_SHARED if mapping.shared else FILE_PRIVATE
     if file is not None and is_shared_memory(mapping.name, file.stat.st_nlink):
         return REGULAR | backing | MEMFD
+    if file is not None and mapping.shared and sysvshm.is_segment(mapping.name, file.stat.st_nlink):
+        return REGULAR | ANON_SHARED | SYSVIPC
     named = file is not None and file.stat.st_nlink  # then it may have any name
     for prefix, why in _UNNAMED.items():
         if mapping.name.startswith(prefix) and not named:

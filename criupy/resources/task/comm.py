@@ -12,8 +12,7 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 _SIZE = 16
 
@@ -31,7 +30,7 @@ class Comm(Dumpable):
     name = "comm"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         status, leader = subject.read("status"), subject.is_leader
         return lambda _: CommFacts(status, leader)
 

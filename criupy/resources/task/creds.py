@@ -25,8 +25,7 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry, creds_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 SECBIT_NO_SETUID_FIXUP, SECBIT_KEEP_CAPS = 1 << 2, 1 << 4
 CAPABILITY_VERSION_3 = 0x20080522
@@ -52,7 +51,7 @@ class Creds(Dumpable):
     name = "credentials"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         status = subject.read("status")
         securebits = ask.call("prctl", PR_GET_SECUREBITS)
         return lambda results: CredsFacts(status, results[securebits])

@@ -10,8 +10,8 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
+    from criupy.tracee.batch import Results
 
 GET_REGISTRATIONS = 1 << 9
 """MEMBARRIER_CMD_GET_REGISTRATIONS, since v6.3.  Source: Linux include/uapi/linux/membarrier.h."""
@@ -23,7 +23,7 @@ class Membarrier(Dumpable):
     name = "membarrier"
     per_thread = False
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         slot = ask.call("membarrier", GET_REGISTRATIONS, 0, 0, tolerate=True)
 
         def finish(results: Results) -> int:

@@ -14,8 +14,7 @@ from criupy.resources.task.base import Dumpable
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
     from criupy.linux.features import KernelFeatures
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 NO_LOGIN_UID = 0xFFFFFFFF
 _AT_FDCWD = -100
@@ -46,7 +45,7 @@ class OomScore(Dumpable):
         if _too_low(score, features):
             yield f"task {pid}: {_stays(score, features)}"
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         score = int(subject.read("oom_score_adj"))
         try:
             login: int | None = int(subject.read("loginuid"))

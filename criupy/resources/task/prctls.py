@@ -24,8 +24,8 @@ from criupy.resources.task.base import Dumpable
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
     from criupy.images.pb.memory_pb2 import mm_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
+    from criupy.tracee.batch import Results
 
 _LAST_SIGNAL = 64
 
@@ -43,7 +43,7 @@ class ThreadPrctls(Dumpable):
     name = "thread attributes"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         signal = ask.out(4)
         ask.call("prctl", PR_GET_PDEATHSIG, signal)
         slack = ask.call("prctl", PR_GET_TIMERSLACK)
@@ -86,7 +86,7 @@ class ProcessPrctls(Dumpable):
     name = "process attributes"
     per_thread = False
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         reaper = ask.out(4)
         ask.call("prctl", PR_GET_CHILD_SUBREAPER, reaper)
         dumpable = ask.call("prctl", PR_GET_DUMPABLE)

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
     from criupy.linux.cpu import XsaveLayout
     from criupy.linux.features import KernelFeatures
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
     from criupy.tracee.ptrace import Registers as UserRegisters
 
 # fmt: off
@@ -88,7 +87,7 @@ class Registers(Dumpable):
                 "start it without GLIBC_TUNABLES=glibc.cpu.x86_shstk",
             )
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         thread = subject.thread
         regs, xstate, layout = thread.regs(), thread.xstate(), subject.features.xsave
         unknown = int.from_bytes(xstate[_XSTATE_BV : _XSTATE_BV + 8], "little") & ~_IN_IMAGES

@@ -15,8 +15,7 @@ from criupy.resources.task.base import Dumpable
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
     from criupy.linux.features import KernelFeatures
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 NAMES = (
     "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE", "MEMLOCK", "AS", "LOCKS", "SIGPENDING",
@@ -47,7 +46,7 @@ class Rlimits(Dumpable):
             if hard > own:
                 yield f"task {pid}: {_too_high(name, hard, own)}"
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         limits = subject.read("limits")
         return lambda _: limits
 

@@ -12,8 +12,7 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
     from criupy.tracee.ptrace import Tracee
 
 _CRITICAL_SECTION_POINTER = 8
@@ -43,7 +42,7 @@ class Rseq(Dumpable):
     name = "rseq"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         pointer, size, signature, _ = subject.thread.rseq()
         section = _critical_section(subject.thread, pointer) if pointer else None
         return lambda _: RseqFacts(int(pointer), size, signature, section)

@@ -18,8 +18,7 @@ from criupy.resources.task.base import Dumpable
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
     from criupy.linux.features import KernelFeatures
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 SCHED_OTHER, SCHED_FIFO, SCHED_RR, SCHED_BATCH, SCHED_IDLE, SCHED_DEADLINE, SCHED_EXT = 0, 1, 2, 3, 5, 6, 7
 RESET_ON_FORK = 0x40000000
@@ -69,7 +68,7 @@ class Sched(Dumpable):
         except OSError:
             return  # gone meanwhile: the dump itself will say so
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         tid = subject.tid
         policy = os.sched_getscheduler(tid)
         priority = os.sched_getparam(tid).sched_priority if policy else 0

@@ -16,8 +16,7 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry, seccomp_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 DISABLED, STRICT, FILTER = 0, 1, 2
 SET_MODE_STRICT, SET_MODE_FILTER = 0, 1
@@ -51,7 +50,7 @@ class Seccomp(Dumpable):
     name = "seccomp"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         mode = procfs.seccomp_mode(subject.read("status"))
         chain = tuple(subject.thread.seccomp_filters()) if mode == FILTER else ()
         if any(_asks_a_supervisor(program) for program, _ in chain):

@@ -14,8 +14,8 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry, sa_entry, signal_queue_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
+    from criupy.tracee.batch import Results
 
 SIGKILL, SIGSTOP, LAST_SIGNAL = 9, 19, 64
 SIGNALS = tuple(signo for signo in range(1, LAST_SIGNAL + 1) if signo not in (SIGKILL, SIGSTOP))
@@ -45,7 +45,7 @@ class ProcessSignals(Dumpable):
     name = "signal actions"
     per_thread = False
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         actions = [ask.out(SIGACTION.size) for _ in SIGNALS]
         for signo, action in zip(SIGNALS, actions, strict=True):
             ask.call("rt_sigaction", signo, 0, action, SIGSET_SIZE)
@@ -69,7 +69,8 @@ class ProcessSignals(Dumpable):
         file, tid = f"core-{subject.tid}.img", subject.tid
         if len(core.tc.sigactions) != len(SIGNALS):
             raise ImageError(file, f"{len(core.tc.sigactions)} signal actions, {len(SIGNALS)} were expected")
-        for signo, action in zip(SIGNALS, core.tc.sigactions, strict=True):
+        actions = () if "sighand_id" in subject.shared else zip(SIGNALS, core.tc.sigactions, strict=True)
+        for signo, action in actions:
             if action.sigaction or action.flags or action.mask:  # a new task has the defaults
                 # Before the signals of any thread: an action that ignores one drops it from all queues.
                 yield Step(tid, Stage.ATTRIBUTES, "rt_sigaction", (signo, _sigaction(action), 0, SIGSET_SIZE))
@@ -101,7 +102,7 @@ class ThreadSignals(Dumpable):
     name = "signals"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         thread, leader = subject.thread, subject.is_leader
         stack = ask.out(STACK.size)
         ask.call("sigaltstack", 0, stack)

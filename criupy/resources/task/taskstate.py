@@ -16,8 +16,8 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import Out, Results, SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
+    from criupy.tracee.batch import Out, Results
 
 ALIVE, DEAD, STOPPED = 1, 2, 3
 LAST_SIGNAL = 64
@@ -50,7 +50,7 @@ class TaskState(Dumpable):
     name = "task state"
     per_thread = False
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         facts = TaskStateFacts(
             subject.read("stat"), subject.read("personality"), subject.process.stopped_by or 0
         )

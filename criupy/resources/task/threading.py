@@ -12,8 +12,7 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
 
 
 class ThreadingFacts(NamedTuple):
@@ -33,7 +32,7 @@ class Threading(Dumpable):
     name = "threading"
     per_thread = True
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         address = ask.out(8)
         ask.call("prctl", PR_GET_TID_ADDRESS, address)
         robust = syscalls.get_robust_list(subject.tid)

@@ -14,8 +14,8 @@ from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
     from criupy.images.pb.core_pb2 import core_entry, itimer_entry, posix_timer_entry, task_timers_entry
-    from criupy.resources.kind import DumpSink, Finish, PlanSubject, Subject
-    from criupy.tracee.batch import Results, SyscallBatch
+    from criupy.resources.kind import Asking, DumpSink, Finish, PlanSubject, Subject
+    from criupy.tracee.batch import Results
 
 ITIMERS = ("real", "virt", "prof")
 """Image fields by ITIMER_* number."""
@@ -42,7 +42,7 @@ class Timers(Dumpable):
     name = "timers"
     per_thread = False
 
-    def collect(self, subject: Subject, ask: SyscallBatch) -> Finish:
+    def collect(self, subject: Subject, ask: Asking) -> Finish:
         intervals = [ask.out(INTERVAL.size) for _ in ITIMERS]
         for number, interval in enumerate(intervals):
             ask.call("getitimer", number, interval)

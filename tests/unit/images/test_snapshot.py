@@ -22,6 +22,8 @@ from criupy.errors import ImageError
 from criupy.images.codec import Record, encode_image, kind_of_file, read_records
 from criupy.images.directory import ImageDirectory, ImageWriter
 from criupy.images.pb import fdtable_pb2
+from criupy.images.pb.memory_pb2 import pagemap_entry, pagemap_head
+from criupy.images.pb.namespaces_pb2 import ipc_desc_entry, ipc_shm_entry
 from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, Snapshot, load, write
 
 RECORDED = Path(__file__).parents[2] / "data/criu/images-4.2"
@@ -134,6 +136,9 @@ def nothing(message: Any) -> None:
     """Leaves a message as it is."""
 
 
+_INDICES = {"LAST", *map(str, range(10))}
+
+
 def put(**values: Any) -> Callable[[Any], object]:
     """Sets fields; a dotted path is written with two underscores."""
 
@@ -142,7 +147,9 @@ def put(**values: Any) -> Callable[[Any], object]:
             *outer, field = path.split("__")
             target = message
             for name in outer:
-                target = target[int(name)] if name.isdigit() else getattr(target, name)
+                target = (
+                    target[int(name.replace("LAST", "-1"))] if name in _INDICES else getattr(target, name)
+                )
             setattr(target, field, value)
 
     return edit
@@ -242,6 +249,103 @@ def test_contradictions_are_refused(images, break_it, reason):
     with pytest.raises(ImageError) as caught:
         load_from(images)
     assert reason in str(caught.value)
+
+
+# System V segments
+
+SEGMENTS, PAGES = "ipcns-shm-3.img", "pagemap-shmem-5.img"
+"""3 is the IPC namespace of the recorded tree."""
+ATTACHED_AT = 0x7FFFF0000000
+
+
+def segment(number: int, **fields: Any) -> ipc_shm_entry:
+    desc = ipc_desc_entry(key=0, uid=0, gid=0, cuid=0, cgid=0, mode=0o600, id=number)
+    entry = ipc_shm_entry(desc=desc, size=2 * 4096, in_pagemaps=True)
+    put(**fields)(entry)
+    return entry
+
+
+@pytest.fixture
+def with_segment(images: Path) -> Path:
+    """The recorded image set with the segment 5, which is attached by the root; 9 is attached by nobody."""
+
+    def attach(mm: Any) -> None:
+        mm.vmas.add(
+            start=ATTACHED_AT, end=ATTACHED_AT + 4096, pgoff=4096, shmid=5, prot=3, flags=0x21, status=0x501,
+            fd=-1, fdflags=2,
+        )  # fmt: skip
+
+    edited(MM, attach)(images)
+    write_image(images / SEGMENTS, [segment(5, desc__key=0x1234), segment(9)])
+    write_image(images / PAGES, [pagemap_head(pages_id=77), *_page(0)])
+    (images / "pages-77.img").write_bytes(bytes(4096))
+    return images
+
+
+def _page(address: int) -> list[Any]:
+    return [pagemap_entry(vaddr=address, compat_nr_pages=1, nr_pages=1, flags=4)]
+
+
+def write_image(path: Path, messages: list[Any]) -> None:
+    kind = kind_of_file(path.name)
+    assert kind is not None
+    path.write_bytes(encode_image(kind, map(Record, messages)))
+
+
+def test_segments_are_written_back(with_segment, tmp_path):
+    snapshot = load_from(with_segment)
+    assert list(snapshot.segments) == [5, 9]
+    assert snapshot.segments[5].desc.key == 0x1234
+    assert [run.vaddr for run in snapshot.shmem[5]] == [0]
+    with ImageWriter(str(tmp_path / "again")) as writer:
+        write(snapshot, writer)
+        writer.commit(snapshot.inventory)
+    for name in (SEGMENTS, PAGES):
+        assert (tmp_path / "again" / name).read_bytes() == (with_segment / name).read_bytes()
+
+
+BROKEN_SEGMENTS = [
+    (removed(SEGMENTS), f"{SEGMENTS}: has no segment 5, which is needed for mapping 0x7ffff0000000-"),
+    (removed(PAGES), f"{PAGES}: is missing"),
+    (edited(SEGMENTS, put(desc__id=1 << 31)), f"{SEGMENTS}: 2147483648 is no id"),
+    (edited(SEGMENTS, put(desc__id=6)), f"{SEGMENTS}: has no segment 5"),
+    (edited(SEGMENTS, put(desc__id=9)), "two different entries have the id 9"),
+    (edited(SEGMENTS, put(desc__key=0x1234), index=1), "two segments have the key 0x1234"),
+    (edited(SEGMENTS, put(desc__mode=0o1600)), "segment 5 has mode 1600"),
+    (edited(SEGMENTS, put(size=0)), "segment 5 has 0 bytes"),
+    (edited(SEGMENTS, put(size=1 << 62)), "segment 5 has 4611686018427387904 bytes"),
+    (edited(SEGMENTS, put(size=4096)), "is no part of segment 5"),
+    (edited(SEGMENTS, put(hugetlb_flag=1)), "segment 5 has pages of 0x1"),
+    (edited(SEGMENTS, put(hugetlb_flag=0o4000)), "segment 5 has pages of 0x800"),
+    (edited(SEGMENTS, put(hugetlb_flag=0o4000 | 63 << 26)), "segment 5 has pages of"),
+    (edited(SEGMENTS, put(hugetlb_flag=0o4000 | 21 << 26)), "is no part of segment 5"),
+    (edited(MM, put(vmas__LAST__status=0x581, vmas__LAST__shmid=1)), "has status 0x581"),
+    (edited(MM, put(vmas__LAST__status=0x601)), "has status 0x601"),
+    (edited(MM, put(vmas__LAST__pgoff=5)), "with offset 0x5 is no part of segment 5"),
+    (edited(MM, put(vmas__LAST__pgoff=0x2000)), "with offset 0x2000 is no part of segment 5"),
+    (edited(MM, put(vmas__LAST__pgoff=(1 << 64) - 4096)), "is no part of segment 5"),
+    (edited(PAGES, put(vaddr=0x2000), index=1), f"{PAGES}: has pages beyond the 8192 bytes of segment 5"),
+]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "reason"), BROKEN_SEGMENTS, ids=[str(why) for _, why in BROKEN_SEGMENTS]
+)
+def test_broken_segments_are_refused(with_segment, break_it, reason):
+    break_it(with_segment)
+    with pytest.raises(ImageError) as caught:
+        load_from(with_segment)
+    assert reason in str(caught.value)
+
+
+def test_content_beside_the_description_is_refused(with_segment):
+    """As CRIU wrote it once."""
+    kind = kind_of_file(SEGMENTS)
+    old = segment(5)
+    old.ClearField("in_pagemaps")
+    (with_segment / SEGMENTS).write_bytes(encode_image(kind, [Record(old, bytes(8192))]))
+    with pytest.raises(ImageError, match="pagemap-shmem-5"):
+        load_from(with_segment)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,10 @@ MOUNTS = mountinfo.parse(
     ("text", "found"),
     [
         (b"6:freezer:/a/b\n5:devices:/c\n", [("/sys/fs/cgroup/the freezer/a/b", V1)]),
-        (b"6:cpu,freezer:/a:b\n0::/user/x\n", [("/sys/fs/cgroup/the freezer/a:b", V1), ("/sys/fs/cgroup/unified/x", V2)]),
+        (
+            b"6:cpu,freezer:/a:b\n0::/user/x\n",
+            [("/sys/fs/cgroup/the freezer/a:b", V1), ("/sys/fs/cgroup/unified/x", V2)],
+        ),
         (b"0::/user\n", []),
         (b"0::/username/x\n", []),
         (b"0::/elsewhere\n", []),
@@ -139,6 +142,6 @@ MOUNTS = mountinfo.parse(
         (b"6:freezer:/\n", [("/sys/fs/cgroup/the freezer/", V1)]),
         (b"", []),
     ],
-)  # fmt: skip
+)
 def test_cgroups_of_a_task(text, found):
     assert cgroups_of(text, MOUNTS) == [Cgroup(path, freezer) for path, freezer in found]

@@ -208,3 +208,17 @@ def _parents_first(tasks: list[Kinsman]) -> list[Kinsman]:
 @given(histories())
 def test_whatever_has_come_about_can_be_grown(tasks: list[Kinsman]) -> None:
     assert_grows(tasks)
+
+
+def test_what_is_shared_with_the_parent() -> None:
+    tasks = tree((10, 0, 10, 10), (11, 10, 10, 10), (12, 10, 10, 10))
+    tasks[0] = tasks[0]._replace(fs_id=3)
+    tasks[1] = tasks[1]._replace(fs_id=3, shares_io=True)
+    tasks[2] = tasks[2]._replace(fs_id=4)
+    assert [str(step) for step in grow(tasks).steps[2:5]] == [
+        "ioprio_set(1, 0, 0x4004)",
+        "clone3({CLONE_FS|CLONE_IO, set_tid=11}, 88) = <task 0xb>",
+        "clone3({set_tid=12}, 88) = <task 0xc>",
+    ]
+    with pytest.raises(ImageError, match="task 12 shares root and working directory with others"):
+        grow([tasks[0]._replace(fs_id=2), tasks[1], tasks[2]._replace(fs_id=3)])

@@ -101,6 +101,8 @@ def test_long_queues_are_cut_into_tables_that_keep_fields_with_their_memory():
 class FakeThread:
     """Answers every call with the number of calls before it, over all tables."""
 
+    capacity = 1 << 20
+
     def __init__(self, log: list[str], name: str) -> None:
         self.log, self.name = log, name
 

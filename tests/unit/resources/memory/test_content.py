@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import mmap
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from criupy.errors import ImageError, TraceeError
+from criupy.linux import mman, syscalls
 from criupy.resources.memory import content
 from criupy.resources.memory.content import CHUNK, Found, Job, Run
 from criupy.resources.memory.vma import Vma
@@ -143,3 +146,19 @@ def test_a_full_disk() -> None:
     with pytest.raises(ImageError, match=r"pages file.*"):
         content.copy_runs(os.getpid(), [Run(start, start + PAGE, 6, forced=False)], fd)
     os.close(fd)
+
+
+def test_many_regions_are_found_once_each() -> None:
+    """More than the kernel tells at once."""
+    pages, step = 1 << 15, 3
+    with mmap.mmap(-1, pages * mman.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+        for page in range(0, pages, step):
+            memory[page * mman.PAGE] = 1
+        start = syscalls.address_of(memory)
+        if not syscalls.has_pagemap_scan():
+            pytest.skip("this kernel has no PAGEMAP_SCAN")
+        regions = content.scan(os.getpid(), (), has_pagemap_scan=True)
+        inside = [one for one in regions if start <= one.start < start + pages * mman.PAGE]
+        assert [(one.start - start) // mman.PAGE for one in inside] == list(range(0, pages, step))
+        assert all(one.end <= after.start for one, after in itertools.pairwise(regions))

@@ -250,7 +250,6 @@ def test_no_vdso_stays_none() -> None:
     ("vma", "why"),
     [
         (area(0x400000, 1, 3, 0x21, REGULAR | 1 << 8), "shared anonymous memory"),
-        (area(0x400000, 1, 3, 0x21, REGULAR | 1 << 8 | 1 << 10), "cannot be restored yet"),
         (area(0x400000, 1, 3, 0x1, 1 << 13), "AIO"),
         (area(0x400000, 1, 3, 0x22, REGULAR | ANON_PRIVATE | 1 << 15), "shadow stack"),
         (area(0x400000, 1, 3, 0x20, ANON), "flags 0x20"),

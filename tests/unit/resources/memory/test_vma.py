@@ -80,6 +80,13 @@ ANONYMOUS, PRIVATE, SHARED = 0x20, 0x2, 0x1
             0,
         ),
         (
+            mapping(b"/SYSV00001234 (deleted)", inode=3, shared=True),
+            file(b"/SYSV00001234 (deleted)", links=0),
+            1 | 1 << 8 | 1 << 10,
+            SHARED | ANONYMOUS,
+            0,
+        ),
+        (
             mapping(b"/memfd:x (deleted)", inode=3),
             file(b"/memfd:x (deleted)", links=0),
             1 | 1 << 6 | 1 << 14,
@@ -107,7 +114,7 @@ def test_kinds(given: Mapping, backing: MappedFile | None, status: int, flags: i
     [
         (mapping(b"/dev/mem", "rd io", inode=3), file(mode=stat.S_IFCHR), "memory of a device"),
         (mapping(b"/dev/dri/card0", inode=3), file(mode=stat.S_IFCHR), "a mapped device"),
-        (mapping(b"/SYSV00000000 (deleted)", inode=3, shared=True), file(links=0), "System V"),
+        (mapping(b"/SYSV00000000 (deleted)", inode=3), file(links=0), "System V"),
         (mapping(b"/[aio] (deleted)", inode=3, shared=True), file(links=0), "AIO"),
         (mapping(b"socket:[4711]", inode=3, shared=True), None, "socket"),
         (mapping(b"anon_inode:[io_uring]", minor=14, shared=True), None, "of this kind"),
