@@ -47,7 +47,7 @@ def _frozen(members: Sequence[Member], cgroup: Cgroup | None) -> Iterator[Obstac
             for found in cgroups_of(text, mounts) if text not in seen else ():
                 if found.is_frozen() and (cgroup is None or found.freezer is not cgroup.freezer):
                     why = f"it is frozen with all of {found.path}"
-                    hint = f"thaw that, or let it be done for the dump: --freeze-cgroup {found.path}"
+                    hint = f"thaw that, or have it thawed for the dump alone: --freeze-cgroup {found.path}"
                     yield Obstacle(pid, _comm(pid), "cgroup", why, hint)
             seen.add(text)
 
