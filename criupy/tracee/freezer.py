@@ -161,7 +161,12 @@ class _TreeFreezer:
             thread.join()
 
     def _bury(self, done: threading.Event) -> None:
+        """Only while no more threads are seized: looking at ten thousand of them would hold that up."""
+        seized = 0
         while not done.wait(_PATIENCE):
+            before, seized = seized, sum(len(freezer.tracees) for freezer in list(self._freezers.values()))
+            if seized != before:
+                continue
             for freezer in list(self._freezers.values()):
                 for tracee in list(freezer.tracees.values()):
                     if tracee.tid != tracee.pid and tracee.has_died():

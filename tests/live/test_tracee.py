@@ -362,8 +362,8 @@ def test_threads_that_come_and_go(target):
 def test_program_that_executes_itself(target):
     """Its threads die for that, and are seen to be dead by nobody but us: not to look at them is to wait for ever."""
     process = target("exec_storm.c")
-    for _ in range(400):
-        with freeze(process.pid, timeout=5) as frozen:
+    for _ in range(200):
+        with freeze(process.pid, timeout=30) as frozen:
             assert frozen.threads
     process.expect_progress()
     process.ask()
