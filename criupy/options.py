@@ -67,6 +67,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
     Option(
+        "freeze-cgroup",
+        "text",
+        _on("dump"),
+        "stop the tree by the freezer of its cgroup (v1 or v2), all of it at once",
+        metavar="PATH",
+    ),
+    Option(
         "sync",
         "flag",
         _on("dump"),
@@ -108,7 +115,10 @@ class LogOptions(NamedTuple):
 
 
 class DumpOptions(NamedTuple):
-    """What `criupy.dumping.dump` is asked for.  ``timeout`` in seconds, 0 for no limit."""
+    """What `criupy.dumping.dump` is asked for.
+
+    ``timeout`` in seconds, 0 for no limit, or with ``freeze_cgroup``, the directory of a cgroup, for the usual one.
+    """
 
     tree: int
     images_dir: str
@@ -119,6 +129,7 @@ class DumpOptions(NamedTuple):
     sync: bool = False
     timeout: int = 10
     display_stats: bool = False
+    freeze_cgroup: str | None = None
 
 
 class RestoreOptions(NamedTuple):

@@ -45,6 +45,7 @@ def _options(values: dict[str, Any]) -> DumpOptions:
         sync=values["sync"],
         timeout=values["timeout"],
         display_stats=values["display_stats"],
+        freeze_cgroup=values["freeze_cgroup"],
     )
 
 

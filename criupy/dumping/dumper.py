@@ -19,6 +19,7 @@ from criupy.errors import NoSuchTask
 from criupy.images.directory import ImageWriter, write_stats
 from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import family
+from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures, probe
 from criupy.log import Log, Report
 from criupy.model import snapshot as snapshots
@@ -28,6 +29,7 @@ from criupy.tracee.freezer import freeze_tree
 from criupy.tracee.frozen import FrozenTree
 
 _FOR_EVER = 1e9
+_OF_A_CGROUP = 10.0
 
 
 @dataclass
@@ -53,17 +55,18 @@ def dump(options: DumpOptions, log: Log, report: Report) -> None:
     directory holds no usable image set.
     """
     features = probe()
-    for warning in firstlook.look(options, features):
+    cgroup = Cgroup.at(options.freeze_cgroup) if options.freeze_cgroup is not None else None
+    for warning in firstlook.look(options, features, cgroup):
         log.warning(warning)
         report.line(f"Note: {warning}")
     watch = Stopwatch()
-    with ImageWriter(options.images_dir) as writer, _outcome(options, writer), quiet_interpreter():
-        _dump(options, features, writer, watch, log, report)
+    with ImageWriter(options.images_dir) as writer, _outcome(options, cgroup, writer), quiet_interpreter():
+        _dump(options, features, cgroup, writer, watch, log, report)
     log.info("Dumping finished successfully")
 
 
 @contextmanager
-def _outcome(options: DumpOptions, writer: ImageWriter) -> Iterator[None]:
+def _outcome(options: DumpOptions, cgroup: Cgroup | None, writer: ImageWriter) -> Iterator[None]:
     """Says with every error what became of the task."""
     try:
         yield
@@ -77,15 +80,15 @@ def _outcome(options: DumpOptions, writer: ImageWriter) -> Iterator[None]:
                 f"The image set in {options.images_dir} is whole; look what became of task {options.tree}."
             )
         else:
-            error.add_note(
-                f"Task {options.tree} runs on unchanged; {options.images_dir} holds no usable image set."
-            )
+            fate = "is frozen as it was" if _is_frozen(cgroup) else "runs on unchanged"
+            error.add_note(f"Task {options.tree} {fate}; {options.images_dir} holds no usable image set.")
         raise
 
 
 def _dump(
     options: DumpOptions,
     features: KernelFeatures,
+    cgroup: Cgroup | None,
     writer: ImageWriter,
     watch: Stopwatch,
     log: Log,
@@ -99,7 +102,7 @@ def _dump(
     with closing(shmem), closing(segments), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
         watch.start("freezing")
         watch.start("frozen")
-        tree = frozen.enter_context(freeze_tree(options.tree, timeout=options.timeout or _FOR_EVER))
+        tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
         watch.stop("freezing")
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
@@ -120,7 +123,12 @@ def _dump(
         if not options.leave_running:
             watch.stop("frozen")
             _end(options, tree)
-    _tell(options, facts, watch, log, report)
+    _tell(options, facts, _fate(options, cgroup), watch, log, report)
+
+
+def _patience(options: DumpOptions) -> float:
+    """In seconds.  As criu has it, a cgroup is never frozen without a limit: strangers may be in it."""
+    return options.timeout or (_FOR_EVER if options.freeze_cgroup is None else _OF_A_CGROUP)
 
 
 def _end(options: DumpOptions, tree: FrozenTree) -> None:
@@ -130,7 +138,21 @@ def _end(options: DumpOptions, tree: FrozenTree) -> None:
         tree.kill()
 
 
-def _tell(options: DumpOptions, facts: TreeFacts, watch: Stopwatch, log: Log, report: Report) -> None:
+def _is_frozen(cgroup: Cgroup | None) -> bool:
+    """Whether somebody had it frozen, once it is given back."""
+    return cgroup is not None and cgroup.was_ordered()
+
+
+def _fate(options: DumpOptions, cgroup: Cgroup | None) -> str:
+    """What has become of the tree in the end."""
+    if not options.leave_running:
+        return "is stopped" if options.leave_stopped else "has ended"
+    return "is frozen as it was" if _is_frozen(cgroup) else "runs on"
+
+
+def _tell(
+    options: DumpOptions, facts: TreeFacts, fate: str, watch: Stopwatch, log: Log, report: Report
+) -> None:
     processes = facts.processes
     pages = sum(process.memory.nr_pages for process in processes)
     stats = stats_entry()
@@ -145,7 +167,6 @@ def _tell(options: DumpOptions, facts: TreeFacts, watch: Stopwatch, log: Log, re
     write_stats(options.work_dir, "stats-dump", stats)
     many = len(facts.members) > 1
     what = f"{len(facts.members)} tasks from {options.tree} on" if many else f"task {options.tree}"
-    fate = "runs on" if options.leave_running else "is stopped" if options.leave_stopped else "has ended"
     size = f"{pages * 4 / 1024:.1f} MiB of memory"
     count = sum(len(process.threads) for process in processes)
     threads = f"{count} thread{'s' * (count != 1)}"

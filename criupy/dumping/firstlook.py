@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from criupy.dumping import cgroups
 from criupy.errors import NoSuchTask, NotDumpable, Obstacle, PrivilegeError
 from criupy.linux import family, namespaces, processes, syscalls
 from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
+from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
@@ -18,13 +20,14 @@ from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
-_PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
+_PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
 
 
-def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
-    """Warnings about what will come back only in part.
+def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None = None) -> list[str]:
+    """Warnings about what will come back only in part, and about who will be stopped by ``cgroup`` besides the tree.
 
-    Raises `NoSuchTask`, `PrivilegeError`, or `NotDumpable` with every obstacle that was found in the tree.
+    Raises `NoSuchTask`, `PrivilegeError`, or `NotDumpable` with every obstacle that was found in the tree; what
+    `tracee.cgroup.check` says.
     """
     root = options.tree
     if not features.has_capability(CAP_SYS_PTRACE) or not features.has_capability(CAP_SYS_ADMIN):
@@ -35,8 +38,9 @@ def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
     if obstacles:
         raise NotDumpable(obstacles)
     with _refusals(root):
-        pids = [member.pid for member in family.walk(root) if not _is_dead(member)]
-        obstacles = [*_tree(pids, features)]
+        members = [member for member in family.walk(root) if not _is_dead(member)]
+        pids = [member.pid for member in members]
+        obstacles = [*_tree(pids, features), *cgroups.obstacles(members, cgroup)]
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -46,7 +50,7 @@ def look(options: DumpOptions, features: KernelFeatures) -> list[str]:
         for line in _of_living(pid, kind.warnings(pid, features), root)
     ]
     with _refusals(root):
-        return [*said, *FILE_KINDS.warnings(pids, features)]
+        return [*said, *FILE_KINDS.warnings(pids, features), *cgroups.warnings(members, cgroup)]
 
 
 @contextmanager
@@ -66,10 +70,13 @@ T = TypeVar("T")
 def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
     """What was found of a task; one below the root may end at any time, and is no obstacle then."""
     try:
-        yield from found
+        there = [*found]
     except (FileNotFoundError, ProcessLookupError):
         if pid == root:
             raise
+        return
+    if pid == root or not _is_ending(pid):
+        yield from there
 
 
 def _root(options: DumpOptions) -> Iterator[Obstacle]:
@@ -148,6 +155,15 @@ def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
 
 def _parent(pid: int) -> int:
     return proc_task.stat(_read(pid, "stat")).ppid
+
+
+def _is_ending(pid: int) -> bool:
+    """A process that has nothing any more, or loses it at this moment, with its only thread."""
+    try:
+        is_alone = os.listdir(f"/proc/{pid}/task") == [str(pid)]
+        return is_alone and bool(proc_task.stat(_read(pid, "stat")).flags & _PF_EXITING)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _is_dead(member: family.Member) -> bool:

@@ -46,6 +46,15 @@ def walk(root: int, without_children: Collection[int] = ()) -> list[Member]:
     return list(_walk(root, _ppid(root), frozenset(without_children), _Parents()))
 
 
+def descends(pid: int, ancestors: Collection[int]) -> bool:
+    """Whether a process is one of ``ancestors``, or comes from one by a line of living parents."""
+    while pid > 0:
+        if pid in ancestors:
+            return True
+        pid = _ppid(pid)
+    return False
+
+
 def _walk(pid: int, ppid: int, closed: frozenset[int], parents: _Parents) -> Iterator[Member]:
     stack = [(pid, ppid)]
     while stack:

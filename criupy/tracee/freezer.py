@@ -16,9 +16,11 @@ from contextlib import contextmanager
 
 from criupy.errors import FreezeError, NoSuchTask, PrivilegeError, TraceeError
 from criupy.linux import abi, family
+from criupy.linux.cgroup import Cgroup
 from criupy.linux.family import Member
 from criupy.linux.syscalls import LockedMemory
 from criupy.tracee.batch import syscall_numbers
+from criupy.tracee.cgroup import BorrowedCgroup, seizable
 from criupy.tracee.frozen import STOP_SIGNALS, FrozenProcess, FrozenTree, reap, status_of
 from criupy.tracee.inject import remove_leftovers
 from criupy.tracee.ptrace import Memory, Step, Tracee, held_signals, nothing
@@ -57,25 +59,38 @@ def freeze(pid: int, *, timeout: float = 10.0, step: Step = nothing) -> Iterator
 
 
 @contextmanager
-def freeze_tree(pid: int, *, timeout: float = 10.0, step: Step = nothing) -> Iterator[FrozenTree]:
+def freeze_tree(
+    pid: int, *, timeout: float = 10.0, cgroup: Cgroup | None = None, step: Step = nothing
+) -> Iterator[FrozenTree]:
     """Stop ``pid`` and everyone below it, as `freeze` does one process.
 
-    `FreezeError` too when the tree grows faster than it can be stopped, for ``timeout`` seconds.
+    With a ``cgroup`` they are stopped all at once, and with them whoever else is in it; at the end it is frozen if,
+    and only if, somebody had frozen it before.
+    `FreezeError` too when the tree grows faster than it can be stopped, for ``timeout`` seconds; what
+    `BorrowedCgroup` says.
     """
-    with _frozen(pid, timeout, step, with_children=True) as tree:
+    with _frozen(pid, timeout, step, with_children=True, cgroup=cgroup) as tree:
         yield tree
 
 
 @contextmanager
-def _frozen(pid: int, timeout: float, step: Step, *, with_children: bool) -> Iterator[FrozenTree]:
+def _frozen(
+    pid: int, timeout: float, step: Step, *, with_children: bool, cgroup: Cgroup | None = None
+) -> Iterator[FrozenTree]:
     if pid <= 0:
         raise NoSuchTask(f"{pid} is not a pid")
     syscall_numbers()  # loads a table: not while anything is stopped
     with contextlib.ExitStack() as stack:
-        freezer = _TreeFreezer(pid, time.monotonic() + timeout, step, with_children=with_children)
+        deadline = time.monotonic() + timeout
+        borrowed = BorrowedCgroup(cgroup, deadline, step=step) if cgroup is not None else None
+        freezer = _TreeFreezer(pid, deadline, step, with_children=with_children, cgroup=borrowed)
         stack.callback(freezer.close)
         freezer.prepare()
         stack.callback(freezer.release)
+        if borrowed is not None:
+            stack.enter_context(borrowed)
+            stack.callback(freezer.settle)
+            borrowed.stop(freezer.catch, freezer.await_caught)
         with held_signals(), freezer.undertaker():
             tree = freezer.freeze()
         freezer.clean()
@@ -85,20 +100,36 @@ def _frozen(pid: int, timeout: float, step: Step, *, with_children: bool) -> Ite
 class _TreeFreezer:
     """The processes of a tree, from the first look at them until they are given back."""
 
-    def __init__(self, root: int, deadline: float, step: Step, *, with_children: bool) -> None:
+    def __init__(
+        self, root: int, deadline: float, step: Step, *, with_children: bool, cgroup: BorrowedCgroup | None
+    ) -> None:
         self.root = root
         self.deadline = deadline
         self.step = step
         self._with_children = with_children
+        self._cgroup = cgroup
+        self._strangers: frozenset[int] = frozenset()
         self._buffer = Tracee.new_buffer()
         self._freezers: dict[int, _Freezer] = {}
         self._zombies: set[int] = set()
 
     def prepare(self) -> None:
         """What can be done before anyone stands."""
-        self._await_vfork()
+        if self._cgroup is None or not self._cgroup.cgroup.is_frozen():
+            self._await_vfork()
         for member in self._walk():
             self._meet(member.pid)
+
+    def catch(self) -> None:
+        """Ask those to stop who stand because their cgroup is frozen: they will when it is thawed."""
+        assert self._cgroup is not None
+        with held_signals():
+            self._begin(seizable(self._cgroup.cgroup, self._walk()))
+
+    def await_caught(self) -> None:
+        with held_signals():
+            for freezer in self._freezers.values():
+                freezer.halt()
 
     def freeze(self) -> FrozenTree:
         members: list[Member] = []
@@ -147,6 +178,12 @@ class _TreeFreezer:
             if freezer.is_dirty and freezer.tracees:
                 remove_leftovers(freezer.process)
 
+    def settle(self) -> None:
+        """Wait a moment for those that were asked to stop and run still, when something went wrong."""
+        with held_signals():
+            for freezer in self._freezers.values():
+                freezer.settle()
+
     def release(self) -> None:
         with held_signals():
             for freezer in self._freezers.values():
@@ -157,14 +194,21 @@ class _TreeFreezer:
             freezer.close()
 
     def _walk(self) -> list[Member]:
-        """The children of who waits in vfork are left alone: one of them has to go on."""
+        """The tree, and whoever else is in the cgroup.
+
+        The children of who waits in vfork are left alone: one of them has to go on.
+        """
         closed = [pid for pid, freezer in self._freezers.items() if freezer.in_vfork]
         members = family.walk(self.root, closed if self._with_children else [self.root])
         if not members:
             raise NoSuchTask(
                 f"task {self.root} has ended" if self._freezers else f"there is no task {self.root}"
             )
-        return members
+        if self._cgroup is None:
+            return members
+        strangers = self._cgroup.cgroup.others(members, {self.root, *closed})
+        self._strangers = frozenset(member.pid for member in strangers)
+        return members + strangers
 
     def _await_vfork(self) -> None:
         while any(_in_vfork(member.pid, tid) for member in self._walk() for tid in member.tids):
@@ -190,6 +234,13 @@ class _TreeFreezer:
         for member in members:
             if member.pid in self._freezers:
                 self._freezers[member.pid].forget(member.tids)
+        moved, begun = self._begin(members)
+        for freezer in begun:
+            moved |= freezer.halt()
+        return moved
+
+    def _begin(self, members: list[Member]) -> tuple[bool, list[_Freezer]]:
+        """Ask whatever runs to stop; whether there was anything, and who may have to be waited for."""
         self._forget({member.pid for member in members})
         moved = False
         begun: list[_Freezer] = []
@@ -203,9 +254,7 @@ class _TreeFreezer:
                 continue
             moved |= freezer.begin(member.tids)
             begun.append(freezer)
-        for freezer in begun:
-            moved |= freezer.halt()
-        return moved
+        return moved, begun
 
     def _forget(self, here: set[int]) -> None:
         """Who is gone; and let go of who was stopped although its parent waits for it in vfork."""
@@ -216,6 +265,7 @@ class _TreeFreezer:
         self._zombies.clear()
 
     def _tree(self, members: list[Member]) -> FrozenTree:
+        members = [member for member in members if member.pid not in self._strangers]
         processes = [
             self._freezers[member.pid].done() for member in members if member.pid not in self._zombies
         ]
@@ -248,6 +298,8 @@ class _Freezer:
         self.tracees: dict[int, Tracee] = {}
         self.in_vfork = False
         self._running: list[Tracee] = []
+        self._on_its_way: dict[int, int] = {}
+        """By thread, the signal that it stopped for in the end, and still has to get."""
         self.is_dirty = self._has_leftovers()
 
     def _has_leftovers(self) -> bool:
@@ -291,20 +343,29 @@ class _Freezer:
         process.threads = (self.tracees[process.pid], *rest)
         return process
 
-    def release(self) -> None:
-        """Detach all; a thread that does not stop can only be left to the end of criupy."""
+    def settle(self) -> None:
+        """Wait a moment for those that were asked to stop and have not yet."""
+        deadline = time.monotonic() + 0.2
         for tracee in self.tracees.values():
-            signo = 0
             if tracee.stop is None:
                 with contextlib.suppress(FreezeError, TraceeError):
-                    stop = tracee.wait(time.monotonic() + 0.2)
-                    signo = 0 if stop.event else stop.signal
+                    stop = tracee.wait(deadline)
+                    if stop.event:
+                        _let_it_go_on_waiting(tracee)
+                    else:
+                        self._on_its_way[tracee.tid] = stop.signal
+
+    def release(self) -> None:
+        """Detach all; a thread that does not stop can only be left to the end of criupy."""
+        self.settle()
+        for tracee in self.tracees.values():
             try:
-                tracee.detach(signo)
+                tracee.detach(self._on_its_way.get(tracee.tid, 0))
             except TraceeError:  # killed meanwhile, or not stopping
                 reap(tracee, time.monotonic() + 0.05)
         self.tracees.clear()
         self._running.clear()
+        self._on_its_way.clear()
         self.in_vfork = False
 
     def _seize(self, tid: int) -> Tracee | None:

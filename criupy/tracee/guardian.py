@@ -57,29 +57,56 @@ def _ends(pidfd: int, seconds: float) -> bool:
 
 def finish(action: Callable[[], None]) -> None:
     """Let the child do it, which goes on when criupy is killed; comes back when it is done."""
-    child = _fork(action)
-    os.waitpid(child, 0)
+    _wait(_fork(action))
+
+
+class Watch:
+    """A child that lives ``life`` on a descriptor: there it hears what it is told, and an end when criupy ends.
+
+    A dying process closes its files before it lets go of those that it traces.
+    Source: Linux kernel/exit.c, ``do_exit``.
+    """
+
+    def __init__(self, life: Callable[[int], None]) -> None:
+        hearing, self._telling = os.pipe()
+
+        def begin() -> None:
+            os.close(self._telling)
+            life(hearing)
+
+        try:
+            self._child = _fork(begin)
+        except OSError:
+            os.close(self._telling)
+            raise
+        finally:
+            os.close(hearing)
+
+    def tell(self, word: bytes) -> None:
+        """One byte to the child."""
+        with contextlib.suppress(BrokenPipeError):  # it was killed, and is not needed any more
+            os.write(self._telling, word)
+
+    def finish(self) -> None:
+        """Let it hear the end, and wait until it has done what it does then."""
+        os.close(self._telling)
+        _wait(self._child)
 
 
 @contextmanager
 def unless_done(action: Callable[[], None]) -> Iterator[None]:
     """If criupy ends inside, or an error does, the child does it."""
-    waiting, held = os.pipe()
 
-    def watch() -> None:
-        os.close(held)
-        if not os.read(waiting, 1):
+    def life(hearing: int) -> None:
+        if not os.read(hearing, 1):
             action()
 
-    child = _fork(watch)
-    os.close(waiting)
+    watch = Watch(life)
     try:
         yield
-        with contextlib.suppress(BrokenPipeError):  # the child was killed, and is not needed any more
-            os.write(held, b"!")
+        watch.tell(b"!")
     finally:
-        os.close(held)
-        os.waitpid(child, 0)
+        watch.finish()
 
 
 def _fork(action: Callable[[], None]) -> int:
@@ -97,3 +124,8 @@ def _fork(action: Callable[[], None]) -> int:
             os._exit(status)
     assert child > 0
     return child
+
+
+def _wait(child: int) -> None:
+    with contextlib.suppress(ChildProcessError):  # whoever started criupy lets it ignore SIGCHLD: it is gone
+        os.waitpid(child, 0)
