@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -15,12 +14,14 @@ from criupy.linux.procfs import task as proc_task
 from criupy.tracee.cgroup import check
 
 _PF_EXITING = 0x4  # Source: Linux include/linux/sched.h
-_MOMENT = 0.05
 _FEW = 5
 
 
 def obstacles(members: Sequence[Member], cgroup: Cgroup | None) -> Iterator[Obstacle]:
-    """What stands in the way of stopping living ``members``, if need be by ``cgroup``; what `check` says of that."""
+    """What stands in the way of stopping living ``members``, if need be by ``cgroup``; what `check` says of that.
+
+    Who is being born, or dies, is in no cgroup for an instant.
+    """
     if cgroup is not None:
         check(cgroup)
         yield from _outside(members, cgroup)
@@ -54,11 +55,7 @@ def _frozen(members: Sequence[Member], cgroup: Cgroup | None) -> Iterator[Obstac
 
 def _outside(members: Sequence[Member], cgroup: Cgroup) -> Iterator[Obstacle]:
     """Who would run on while the cgroup is frozen."""
-    outside = _missing(members, cgroup.tids())
-    if outside:
-        time.sleep(_MOMENT)  # who is being born, or dies, is in no cgroup for an instant
-        outside = _missing(outside, cgroup.tids())
-    for pid, _, tids in outside:
+    for pid, _, tids in _missing(members, cgroup.tids()):
         with suppress(FileNotFoundError, ProcessLookupError):
             who = "it is" if pid in tids else f"its thread {min(tids)} is"
             why = f"{who} neither in {cgroup.path} nor below, and would run on while that is frozen"

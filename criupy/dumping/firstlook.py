@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -21,6 +21,9 @@ from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
+
+
+_MOMENT = 0.05
 
 
 def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None = None) -> list[str]:
@@ -40,7 +43,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = [*_tree(pids, features), *cgroups.obstacles(members, cgroup)]
+        obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -79,6 +82,19 @@ def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
         yield from there
 
 
+def _lasting(look: Callable[[], list[Obstacle]]) -> list[Obstacle]:
+    """What is found twice, a moment apart.
+
+    A task that runs changes what is being looked at: its descriptors, its memory; between vfork and execve it shares
+    what it will not, and at its birth or death it is in no cgroup.
+    """
+    found = {(one.pid, one.what) for one in look()}
+    if not found:
+        return []
+    time.sleep(_MOMENT)
+    return [one for one in look() if (one.pid, one.what) in found]
+
+
 def _root(options: DumpOptions) -> Iterator[Obstacle]:
     """What stands in the way already of looking further."""
     root = options.tree
@@ -100,9 +116,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, memory.obstacles(pid, files, named), root)
-    if [*_shared(pids)]:
-        time.sleep(_MOMENT)  # who is about to execute a program shares for a moment only (vfork)
-        yield from _shared(pids)
+    yield from _shared(pids)
 
 
 def look_again(pids: Sequence[int]) -> None:
@@ -127,7 +141,6 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     yield from FILE_KINDS.obstacles(pid, kin)
 
 
-_MOMENT = 0.05
 _SHARED = {
     syscalls.KCMP_VM: "its address space",
     syscalls.KCMP_SIGHAND: "its signal actions",
