@@ -140,9 +140,12 @@ class BorrowedCgroup:
         `FreezeError` when they do not all stand in time, `TraceeError` when the kernel refuses.
         With v1 it may take several attempts: a thread that executes a program waits for the others of its process to
         die, and who is frozen does not die.  At each those are caught who do stand, as some calls that the freezer
-        interrupts have to be made to go on, and ``come`` waits for them.
+        interrupts have to be made to go on, and ``come`` waits for them.  Each has twice the time of the one before, as
+        on a busy machine nobody is frozen before it has had a processor.
         """
-        while not self._stop(catch):
+        patience = _PATIENCE
+        while not self._stop(catch, patience):
+            patience *= 2
             if time.monotonic() > self._deadline:
                 raise FreezeError(
                     f"not everyone in {self.cgroup.path} stands in time",
@@ -152,14 +155,14 @@ class BorrowedCgroup:
         # While it lives, every page of ours that changes is copied: done with it as soon as may be.
         self._guardian.tell(_THAWED if self._ordered else _DONE)
 
-    def _stop(self, catch: Callable[[], None]) -> bool:
+    def _stop(self, catch: Callable[[], None], patience: float) -> bool:
         with ExitStack() as way_out:
             way_out.callback(self._step, "thaw the cgroup")
             way_out.callback(self._thaw)
             _order(self.cgroup, frozen=True)
             self._step("freeze the cgroup")
             way_out.callback(catch)
-            all_stand = _all_stand([self.cgroup], min(self._deadline, time.monotonic() + _PATIENCE))
+            all_stand = _all_stand([self.cgroup], min(self._deadline, time.monotonic() + patience))
             self._step("wait for the cgroup")
         return all_stand
 

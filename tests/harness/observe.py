@@ -126,7 +126,7 @@ class TreeObservation:
 
 
 def assert_unharmed(
-    before: Observation | TreeObservation, *, ignore: str = r"(?!)", timeout: float = 2.0
+    before: Observation | TreeObservation, *, ignore: str = r"(?!)", timeout: float = 10.0
 ) -> None:
     """``AssertionError`` listing all that a dump has changed in its target.
 
