@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 
-# Calls from 441 on, which python-ptrace does not know.  Source: Linux arch/x86/entry/syscalls/syscall_64.tbl
-NEWER_SYSCALLS = dict(
+# Calls from 441 on, which python-ptrace does not know, and one that it has by another name.  Source: Linux
+# arch/x86/entry/syscalls/syscall_64.tbl
+NEWER_SYSCALLS = {283: "timerfd_create"} | dict(
     enumerate(
         (
             "epoll_pwait2", "mount_setattr", "quotactl_fd", "landlock_create_ruleset", "landlock_add_rule",

@@ -71,6 +71,15 @@ def kcmp_table(tid1: int, tid2: int, what: int) -> int:
     return _result(_libc.syscall(SYS_kcmp, tid1, tid2, what, 0, 0))
 
 
+def timerfd_gettime(fd: int) -> None:
+    """timerfd_gettime(2) for its effect: what has expired by now counts among what can be read.  OSError.
+
+    A periodic timer stands still from its first expiry until somebody looks; whoever does not read takes nothing away.
+    Source: Linux fs/timerfd.c, ``do_timerfd_gettime``.
+    """
+    _result(_libc.timerfd_gettime(fd, (ctypes.c_uint64 * 4)()))
+
+
 class _EpollSlot(ctypes.Structure):
     """struct kcmp_epoll_slot.  Source: Linux include/uapi/linux/kcmp.h."""
 

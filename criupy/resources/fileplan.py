@@ -109,6 +109,12 @@ class TablePlan:
         self.at[file_id] = number
         self._moving[number] = file_id
 
+    def set_flags(self, file_id: int, flags: int, *, given: int = 0, about: str = "") -> Iterator[Step]:
+        """The flags of an open file that fcntl(2) can set, if opening has not ``given`` them; O_ASYNC comes later."""
+        wanted = flags & SETTABLE & ~os.O_ASYNC
+        if wanted != given:
+            yield self.step("fcntl", self.at[file_id], F_SETFL, wanted, about=about)
+
     def close(self, number: int) -> Step:
         """Closes a descriptor that is in nobody's way any more."""
         self.numbers.release(number)

@@ -10,6 +10,8 @@ from criupy.resources.files.memfd import Memfd
 from criupy.resources.files.pipe import Pipe
 from criupy.resources.files.refused import REFUSED
 from criupy.resources.files.regular import RegularFile
+from criupy.resources.files.signalfd import Signalfd
+from criupy.resources.files.timerfd import Timerfd
 from criupy.resources.kind import TaskKind
 from criupy.resources.task.comm import Comm
 from criupy.resources.task.creds import Creds
@@ -54,6 +56,8 @@ FILE_KINDS = FileKinds(
         Eventfd(),
         Epoll(),
         Memfd(),
+        Signalfd(),
+        Timerfd(),
         *REFUSED,
     )
 )

@@ -169,7 +169,7 @@ class signalfd_entry(_message.Message):
     def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., sigmask: _Optional[int] = ...) -> None: ...
 
 class timerfd_entry(_message.Message):
-    __slots__ = ("id", "flags", "fown", "clockid", "ticks", "settime_flags", "vsec", "vnsec", "isec", "insec")
+    __slots__ = ("id", "flags", "fown", "clockid", "ticks", "settime_flags", "vsec", "vnsec", "isec", "insec", "expires")
     ID_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     FOWN_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +180,7 @@ class timerfd_entry(_message.Message):
     VNSEC_FIELD_NUMBER: _ClassVar[int]
     ISEC_FIELD_NUMBER: _ClassVar[int]
     INSEC_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
     id: int
     flags: int
     fown: _core_pb2.fown_entry
@@ -190,7 +191,8 @@ class timerfd_entry(_message.Message):
     vnsec: int
     isec: int
     insec: int
-    def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., clockid: _Optional[int] = ..., ticks: _Optional[int] = ..., settime_flags: _Optional[int] = ..., vsec: _Optional[int] = ..., vnsec: _Optional[int] = ..., isec: _Optional[int] = ..., insec: _Optional[int] = ...) -> None: ...
+    expires: int
+    def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., clockid: _Optional[int] = ..., ticks: _Optional[int] = ..., settime_flags: _Optional[int] = ..., vsec: _Optional[int] = ..., vnsec: _Optional[int] = ..., isec: _Optional[int] = ..., insec: _Optional[int] = ..., expires: _Optional[int] = ...) -> None: ...
 
 class fh_entry(_message.Message):
     __slots__ = ("bytes", "type", "handle", "path", "mnt_id")

@@ -91,6 +91,41 @@ def epoll_targets(rest: bytes) -> Iterator[EpollTarget]:
         )
 
 
+def signalfd(rest: bytes) -> int:
+    """The signals that are read from it, bit signo-1.  Source: Linux fs/signalfd.c, ``signalfd_show_fdinfo``."""
+    return int(_fields(rest)[b"sigmask"], 16)
+
+
+class Timerfd(NamedTuple):
+    """A timerfd's lines; ``left`` until it expires and ``interval`` in nanoseconds, 0 for not armed and not periodic.
+
+    ``ticks``: expirations that were not read.  Source: Linux fs/timerfd.c, ``timerfd_show``.
+    """
+
+    clock: int
+    ticks: int
+    flags: int
+    left: int
+    interval: int
+
+
+def timerfd(rest: bytes) -> Timerfd:
+    """Clock and ticks are decimal, flags octal, times (seconds, nanoseconds)."""
+    lines = _fields(rest)
+    return Timerfd(
+        clock=int(lines[b"clockid"]),
+        ticks=int(lines[b"ticks"]),
+        flags=int(lines[b"settime flags"], 8),
+        left=_nanoseconds(lines[b"it_value"]),
+        interval=_nanoseconds(lines[b"it_interval"]),
+    )
+
+
+def _nanoseconds(pair: bytes) -> int:
+    seconds, _, rest = pair.strip(b"()").partition(b",")
+    return int(seconds) * 10**9 + int(rest)
+
+
 def locks(rest: bytes) -> list[bytes]:
     """The locks held through this descriptor, each as /proc/locks writes it: ``FLOCK ADVISORY WRITE 7 08:01:2 0 EOF``.
 

@@ -18,7 +18,7 @@ from criupy.images.pb import fdtable_pb2
 from criupy.linux import syscalls
 from criupy.linux.procfs.fdinfo import EpollTarget, epoll_targets
 from criupy.model.plan import Step, data
-from criupy.resources.fileplan import F_SETFL, SETTABLE, TablePlan
+from criupy.resources.fileplan import TablePlan
 from criupy.resources.filetable import Collected, FileImages, FileTable
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
@@ -57,8 +57,7 @@ class Epoll(FileKind):
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         yield table.opens(entry.id, "epoll_create1", 0, about="epoll")
-        if entry.epfd.flags & SETTABLE:
-            yield table.step("fcntl", table.at[entry.id], F_SETFL, entry.epfd.flags & SETTABLE, about="epoll")
+        yield from table.set_flags(entry.id, entry.epfd.flags, about="epoll")
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         number = table.at[entry.id]

@@ -11,8 +11,6 @@ REFUSED = (
     Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
     Refused("inotify", ("anon_inode:inotify", "anon_inode:[inotify]")),
     Refused("fanotify", ("anon_inode:[fanotify]",)),
-    Refused("timerfd", ("anon_inode:[timerfd]",)),
-    Refused("signalfd", ("anon_inode:[signalfd]",)),
     Refused(
         "terminal",
         tuple(f"character device {major}" for major in _TTY_MAJORS),
