@@ -80,6 +80,30 @@ def timerfd_gettime(fd: int) -> None:
     _result(_libc.timerfd_gettime(fd, (ctypes.c_uint64 * 4)()))
 
 
+IN_DELETE_SELF, IN_DONT_FOLLOW = 0x400, 0x0200_0000
+
+
+def inotify_init() -> int:
+    """inotify_init1(2): a descriptor, close-on-exec; OSError."""
+    return _result(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+
+
+def inotify_add_watch(fd: int, name: bytes, mask: int) -> int:
+    """inotify_add_watch(2): the watch descriptor; OSError."""
+    return _result(_libc.inotify_add_watch(fd, name, mask))
+
+
+def inotify_rm_watch(fd: int, wd: int) -> None:
+    """inotify_rm_watch(2); OSError."""
+    _result(_libc.inotify_rm_watch(fd, wd))
+
+
+def open_by_handle_at(mount_fd: int, kind: int, handle: bytes) -> int:
+    """open_by_handle_at(2), O_PATH: a descriptor for the file that a handle of the mount's file system means; OSError."""
+    words = array("I", (len(handle), kind)).tobytes() + handle
+    return _result(_libc.open_by_handle_at(mount_fd, words, os.O_PATH | os.O_CLOEXEC))
+
+
 class _EpollSlot(ctypes.Structure):
     """struct kcmp_epoll_slot.  Source: Linux include/uapi/linux/kcmp.h."""
 

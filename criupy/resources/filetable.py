@@ -72,6 +72,14 @@ class Distinct(Generic[T]):
         return one if known is None else known
 
 
+class Astray(Exception):
+    """Something outside of a file that it needs, and that is not dumped or not found: why, and a hint."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.why, self.hint = why, hint
+
+
 class Collected(NamedTuple):
     """An open file description: its id, one descriptor that leads to it, and what its kind has found out."""
 
@@ -191,7 +199,13 @@ class FileTable:
         images = FileImages()
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            one.kind.encode(one, entry, images)
+            try:
+                one.kind.encode(one, entry, images)
+            except Astray as astray:
+                what = _what(one.kind, one.file)
+                obstacles.append(Obstacle(one.file.pid, _comm(one.file.pid), what, astray.why, astray.hint))
+        if obstacles:
+            raise NotDumpable(obstacles)
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
         for file_id, inode_id in self._memory.items():
@@ -328,10 +342,13 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
     comm = _comm(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
+        kind = find_kind(kinds, file)
+        for why, hint in kind.astray(file, kin):
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
-            yield Obstacle(pid, comm, _what(find_kind(kinds, file), file), why, hint)
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
     for name in ("exe", "cwd", "root"):
         problem = name_problem(os.readlink(f"/proc/{pid}/{name}".encode()), os.stat(f"/proc/{pid}/{name}"))
         if problem:
@@ -415,11 +432,20 @@ class Refused:
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
 
+    def astray(self, file: OpenFile, kin: Kin) -> Iterator[tuple[str, str]]:
+        return iter(())
+
+    def warnings(self, file: OpenFile) -> Iterator[str]:
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, _comm(file.pid))])
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
+
+    def paths(self, entry: fdtable_pb2.file_entry) -> Iterator[bytes]:
+        return iter(())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")

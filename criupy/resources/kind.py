@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from criupy.errors import Obstacle
     from criupy.images.pb import core_pb2, fdtable_pb2
+    from criupy.linux.family import Kin
     from criupy.linux.features import KernelFeatures
     from criupy.model.plan import Step, StubPlan
     from criupy.model.snapshot import Snapshot, TaskImages
@@ -196,6 +197,17 @@ class FileKind(Protocol):
         """(why, hint) for each reason not to dump this one; the task runs.  Deleted files and locks are seen to."""
         return iter(())
 
+    def astray(self, file: OpenFile, kin: Kin) -> Iterator[tuple[str, str]]:
+        """The same for what it leads to outside of itself, names that are gone and processes that are not dumped.
+
+        Not asked of a frozen task; `encode` raises `Astray` for what has come since.
+        """
+        return iter(())
+
+    def warnings(self, file: OpenFile) -> Iterator[str]:
+        """What of this one will come back only as near as can be; the task runs."""
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         """Read what is not in ``file``; once per open file description, frozen."""
         return None
@@ -203,6 +215,10 @@ class FileKind(Protocol):
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""
         ...
+
+    def paths(self, entry: fdtable_pb2.file_entry) -> Iterator[bytes]:
+        """What has to be there when it is restored, besides what it opens."""
+        return iter(())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         """Open it, by `TablePlan.opens`, at whatever number; owner and close-on-exec are seen to."""

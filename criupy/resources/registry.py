@@ -5,6 +5,7 @@ from __future__ import annotations
 from criupy.resources.files.epoll import Epoll
 from criupy.resources.files.eventfd import Eventfd
 from criupy.resources.files.fifo import Fifo
+from criupy.resources.files.inotify import Inotify
 from criupy.resources.files.kinds import FileKinds
 from criupy.resources.files.memfd import Memfd
 from criupy.resources.files.pipe import Pipe
@@ -57,6 +58,7 @@ FILE_KINDS = FileKinds(
         Epoll(),
         Memfd(),
         Signalfd(),
+        Inotify(),
         Timerfd(),
         *REFUSED,
     )

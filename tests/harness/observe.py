@@ -174,7 +174,15 @@ def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
             parent = "ours" if member == pid else int(stat[1])
             state = "running" if stat[0] in "RSD" else stat[0]
             threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
-            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads, _descriptor_flags(member))
+            shape[member] = (
+                name,
+                parent,
+                int(stat[2]),
+                int(stat[3]),
+                state,
+                threads,
+                _descriptor_flags(member),
+            )
     return shape
 
 

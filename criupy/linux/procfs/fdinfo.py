@@ -126,6 +126,47 @@ def _nanoseconds(pair: bytes) -> int:
     return int(seconds) * 10**9 + int(rest)
 
 
+class Inode(NamedTuple):
+    """A watched inode.  ``device`` of its superblock is major << 20 | minor; ``handle`` is for open_by_handle_at(2), of
+    ``handle_type``, and empty where the file system has none.
+
+    Source: Linux fs/notify/fdinfo.c, ``show_mark_fhandle``.
+    """
+
+    ino: int
+    device: int
+    handle_type: int
+    handle: bytes
+
+
+class InotifyWatch(NamedTuple):
+    """Source: Linux fs/notify/fdinfo.c, ``inotify_fdinfo``."""
+
+    wd: int
+    mask: int
+    inode: Inode
+
+
+_INOTIFY = re.compile(
+    rb"^inotify wd:([0-9a-f]+) ino:([0-9a-f]+) sdev:([0-9a-f]+) mask:([0-9a-f]+) ignored_mask:[0-9a-f]+ ?"
+    rb"(?:fhandle-bytes:[0-9a-f]+ fhandle-type:([0-9a-f]+) f_handle:([0-9a-f]*))?$",
+    re.MULTILINE,
+)
+
+
+def inotify_watches(rest: bytes) -> Iterator[InotifyWatch]:
+    """The watches in the kernel's order, the youngest first."""
+    for match in _INOTIFY.finditer(rest):
+        wd, ino, device, mask, kind, handle = match.groups(b"0")
+        yield InotifyWatch(
+            int(wd, 16), int(mask, 16), _inode(ino, device, kind, b"" if match[6] is None else handle)
+        )
+
+
+def _inode(ino: bytes, device: bytes, kind: bytes, handle: bytes) -> Inode:
+    return Inode(int(ino, 16), int(device, 16), int(kind, 16), bytes.fromhex(handle.decode()))
+
+
 def locks(rest: bytes) -> list[bytes]:
     """The locks held through this descriptor, each as /proc/locks writes it: ``FLOCK ADVISORY WRITE 7 08:01:2 0 EOF``.
 

@@ -31,7 +31,16 @@ class FileKinds:
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
-        yield from pipe.warnings(_files(pids), features)
+        said: list[str] = []
+        yield from pipe.warnings(self._warned(pids, said), features)
+        yield from said
+
+    def _warned(self, pids: Iterable[int], said: list[str]) -> Iterator[OpenFile]:
+        """All files, while what their kinds have to say goes to ``said``."""
+        for file in _files(pids):
+            kind = filetable.find_kind(self._by_sort, file)
+            said += (f"task {file.pid}, fd {file.fd} ({kind.name}): {line}" for line in kind.warnings(file))
+            yield file
 
     def table(self) -> filetable.FileTable:
         """For one dump."""
@@ -51,7 +60,7 @@ class FileKinds:
 
     def checks(self, snapshot: Snapshot) -> Iterator[FileCheck]:
         """What has to hold on this machine before anything is created."""
-        return checks(snapshot)
+        return checks(snapshot, self._by_type)
 
 
 def _files(pids: Iterable[int]) -> Iterator[OpenFile]:

@@ -9,7 +9,6 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 REFUSED = (
     Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
-    Refused("inotify", ("anon_inode:inotify", "anon_inode:[inotify]")),
     Refused("fanotify", ("anon_inode:[fanotify]",)),
     Refused(
         "terminal",

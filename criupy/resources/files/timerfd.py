@@ -1,7 +1,7 @@
 """timerfd_create(2): a timer read from a descriptor.
 
-Image: ``timerfd_entry`` in ``files.img``, with ``expires`` of our own.  A timer goes on with what remained; one that was
-set to a time of day (TFD_TIMER_ABSTIME, CLOCK_REALTIME) still expires at that time, at once if it has passed.
+Image: ``timerfd_entry`` in ``files.img``, with ``expires`` of our own.  A timer goes on with what remained; one that
+was set to a time of day (TFD_TIMER_ABSTIME, CLOCK_REALTIME) still expires at that time, at once if it has passed.
 
 Not kept: that a timer of the other clocks was set to an absolute time, which makes no difference to it; a change of the
 time of day that the program has not been told of yet (ECANCELED).
@@ -70,7 +70,9 @@ class Timerfd(FileKind):
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         tfd = entry.tfd
         if tfd.clockid not in _CLOCKS:
-            raise ImageError("files.img", f"timerfd {entry.id:#x} has the clock {tfd.clockid}, which none has")
+            raise ImageError(
+                "files.img", f"timerfd {entry.id:#x} has the clock {tfd.clockid}, which none has"
+            )
         given = tfd.flags & os.O_NONBLOCK
         yield table.opens(entry.id, "timerfd_create", tfd.clockid, given, about="timerfd")
         yield from table.set_flags(entry.id, tfd.flags, given=given, about="timerfd")
