@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -172,17 +172,29 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     table = TablePlan(subject, Stage.HOLD)
     for number in range(len(subject.stub.pages)):
         table.numbers.occupy(number)
-    steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
-    for group, holders in tables.items():
-        if len(holders) > 1 or any(kinds[entry.type].held for entry in members[group].values()):
-            entries = list(members[group].values())
-            table.groups[group] = entries
-            for entry in entries:
-                if entry.id not in table.at:
-                    steps += kinds[entry.type].plan(entry, table)
-            for entry in entries:
-                steps += _owner(entry, table)
+    table.groups = {
+        group: list(entries.values())
+        for group, entries in members.items()
+        if len(tables[group]) > 1 or any(kinds[entry.type].held for entry in entries.values())
+    }
+    entries = [entry for group in table.groups.values() for entry in group]
+    early = [entry for entry in entries if kinds[entry.type].early(entry)]
+    steps = [*_all(early, kinds, table)]
+    making, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
+    steps += making
+    steps += _all(entries, kinds, table)
+    for entry in entries:
+        steps += _owner(entry, table)
     return steps, Shared(table.at, made_by, table.memory.mapped)
+
+
+def _all(
+    entries: Iterable[fdtable_pb2.file_entry], kinds: Mapping[int, FileKind], table: TablePlan
+) -> Iterator[Step]:
+    """Opens what is not open yet; a file may open others with it."""
+    for entry in entries:
+        if entry.id not in table.at:
+            yield from kinds[entry.type].plan(entry, table)
 
 
 def _tables(snapshot: Snapshot) -> Iterator[tuple[int, Sequence[fdtable_pb2.fdinfo_entry]]]:

@@ -89,6 +89,16 @@ class Collected(NamedTuple):
     facts: Any
 
 
+class Tree(NamedTuple):
+    """What files may lead to: the pids of all processes that are dumped, and the ids of their namespaces.
+
+    ``namespace``: the id by kind and inode number.
+    """
+
+    pids: frozenset[int]
+    namespace: Callable[[str, int], int]
+
+
 @dataclass
 class FileImages:
     """The images of a dump that are about files.
@@ -96,6 +106,7 @@ class FileImages:
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
     """
 
+    tree: Tree
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
     files_ids: dict[int, int] = field(default_factory=dict)
@@ -191,12 +202,12 @@ class FileTable:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
         return self._path(pid, name, name)
 
-    def encode(self) -> FileImages:
+    def encode(self, tree: Tree) -> FileImages:
         """The messages.  Raises `NotDumpable` when a name leads elsewhere by now."""
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages()
+        images = FileImages(tree)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
             try:
@@ -431,6 +442,9 @@ class Refused:
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
+
+    def early(self, entry: fdtable_pb2.file_entry) -> bool:
+        return False
 
     def astray(self, file: OpenFile, kin: Kin) -> Iterator[tuple[str, str]]:
         return iter(())

@@ -193,6 +193,10 @@ class FileKind(Protocol):
         """The same for files that can only be opened together, as the ends of a pipe are."""
         return entry.id
 
+    def early(self, entry: fdtable_pb2.file_entry) -> bool:
+        """Whether the nursery opens it while the tree grows, before it makes anything else."""
+        return False
+
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         """(why, hint) for each reason not to dump this one; the task runs.  Deleted files and locks are seen to."""
         return iter(())

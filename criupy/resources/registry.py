@@ -8,6 +8,8 @@ from criupy.resources.files.fifo import Fifo
 from criupy.resources.files.inotify import Inotify
 from criupy.resources.files.kinds import FileKinds
 from criupy.resources.files.memfd import Memfd
+from criupy.resources.files.namespace import NamespaceFile
+from criupy.resources.files.pidfd import Pidfd
 from criupy.resources.files.pipe import Pipe
 from criupy.resources.files.refused import REFUSED
 from criupy.resources.files.regular import RegularFile
@@ -59,6 +61,8 @@ FILE_KINDS = FileKinds(
         Memfd(),
         Signalfd(),
         Inotify(),
+        Pidfd(),
+        NamespaceFile(),
         Timerfd(),
         *REFUSED,
     )

@@ -109,35 +109,38 @@ class _Search:
             self._near = [*dict.fromkeys(_of_task(self._pid))]
         yield from self._near
         for directory in self._near:
-            with suppress(OSError):
-                for entry in os.scandir(directory):
-                    if entry.inode() == inode.ino:
-                        yield entry.path
+            yield from (entry.path for entry, number in _entries(directory) if number == inode.ino)
 
     def _anywhere(self, inode: Inode) -> Iterator[bytes]:
         left = _MOST_ENTRIES
         for root in self._points(inode.device):
-            waiting = [root]
-            try:
-                device = os.lstat(root).st_dev
-            except OSError:
-                continue
+            waiting, device = [root], _device(root)
             while waiting and left > 0:
-                with suppress(OSError), os.scandir(waiting.pop()) as entries:
-                    for entry in entries:
-                        left -= 1
-                        if entry.inode() == inode.ino:
-                            yield entry.path
-                        if entry.is_dir(follow_symlinks=False):
-                            waiting.append(entry.path)
-                waiting = [*waiting[:-1], *(one for one in waiting[-1:] if _is_on(one, device))]
+                directory = waiting.pop()
+                if _device(directory) != device:
+                    continue
+                for entry, number in _entries(directory):
+                    left -= 1
+                    if number == inode.ino:
+                        yield entry.path
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
 
 
-def _is_on(directory: bytes, device: int) -> bool:
+def _entries(directory: bytes) -> Iterator[tuple[os.DirEntry[bytes], int]]:
+    """What is in a directory, with inode numbers as stat(2) has them: overlayfs lists other ones."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(OSError):  # it is gone again
+                yield entry, entry.stat(follow_symlinks=False).st_ino
+
+
+def _device(name: bytes) -> int:
+    """0 for what is gone."""
     try:
-        return os.lstat(directory).st_dev == device
+        return os.lstat(name).st_dev
     except OSError:
-        return False
+        return 0
 
 
 def _of_task(pid: int) -> Iterator[bytes]:

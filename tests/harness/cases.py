@@ -98,6 +98,7 @@ TREES = [
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
+    Case("process_descriptors.c"),
     Case("tree_deep.c"),
     *(
         Case(

@@ -167,6 +167,14 @@ def _inode(ino: bytes, device: bytes, kind: bytes, handle: bytes) -> Inode:
     return Inode(int(ino, 16), int(device, 16), int(kind, 16), bytes.fromhex(handle.decode()))
 
 
+def pidfd_pid(rest: bytes) -> int:
+    """The process or thread that a pidfd leads to; -1 for one that is gone, 0 for one of a pid namespace out of sight.
+
+    Source: Linux fs/pidfs.c, ``pidfd_show_fdinfo``.
+    """
+    return int(_fields(rest)[b"Pid"])
+
+
 def locks(rest: bytes) -> list[bytes]:
     """The locks held through this descriptor, each as /proc/locks writes it: ``FLOCK ADVISORY WRITE 7 08:01:2 0 EOF``.
 

@@ -32,7 +32,7 @@ class FileCheck(NamedTuple):
 
     def run(self) -> None:
         """Raises `RestoreError` naming the file, what was expected, and what was found."""
-        link = self.itself or self.mode is not None and stat.S_ISLNK(self.mode)
+        link = self.itself or (self.mode is not None and stat.S_ISLNK(self.mode))
         try:
             found = os.stat(self.name, follow_symlinks=not link)
             build_id = elf.build_id_words(self.name) if self.build_id and stat.S_ISREG(found.st_mode) else []
