@@ -99,7 +99,7 @@ def inotify_rm_watch(fd: int, wd: int) -> None:
 
 
 def open_by_handle_at(mount_fd: int, kind: int, handle: bytes) -> int:
-    """open_by_handle_at(2), O_PATH: a descriptor for the file that a handle of the mount's file system means; OSError."""
+    """open_by_handle_at(2), O_PATH: the file that a handle means in the file system of a mount; OSError."""
     words = array("I", (len(handle), kind)).tobytes() + handle
     return _result(_libc.open_by_handle_at(mount_fd, words, os.O_PATH | os.O_CLOEXEC))
 

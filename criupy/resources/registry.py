@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from criupy.resources.files.epoll import Epoll
 from criupy.resources.files.eventfd import Eventfd
+from criupy.resources.files.fanotify import Fanotify
 from criupy.resources.files.fifo import Fifo
 from criupy.resources.files.inotify import Inotify
 from criupy.resources.files.kinds import FileKinds
@@ -61,6 +62,7 @@ FILE_KINDS = FileKinds(
         Memfd(),
         Signalfd(),
         Inotify(),
+        Fanotify(),
         Pidfd(),
         NamespaceFile(),
         Timerfd(),

@@ -36,6 +36,31 @@ def names(inodes: Sequence[Inode], pid: int) -> list[bytes | None]:
         return [search.name(inode) for inode in inodes]
 
 
+def mount_point(mount: int | None, device: int) -> bytes | None:
+    """Where a mount is, or (without one) any of a file system; None if there is none, or something covers it."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        mounts = mountinfo.parse(file.read())
+    wanted = (device >> 20, device & 0xFFFFF)
+    for one in mounts:
+        fits = one.id == mount if mount is not None else one.device == wanted
+        if fits and _mount_at(one.point) == one.id:
+            return one.point
+    return None
+
+
+def _mount_at(name: bytes) -> int | None:
+    """The id of the mount that a name leads to."""
+    try:
+        found = os.open(name, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        with open(f"/proc/self/fdinfo/{found}", "rb") as file:
+            return fdinfo.parse(file.read()).mnt_id
+    finally:
+        os.close(found)
+
+
 def lost(inode: Inode) -> tuple[str, str]:
     """What to say of an inode without a name."""
     why, hint = LOST
@@ -164,8 +189,8 @@ def handle_entry(inode: Inode, name: bytes) -> files_pb2.fh_entry:
     return files_pb2.fh_entry(bytes=len(inode.handle), type=inode.handle_type, handle=words, path=name)
 
 
-def named(entry: files_pb2.fh_entry) -> bytes:
-    """The name in a message.  ImageError if it has none that can be used."""
-    if not entry.path.startswith(b"/") or b"\0" in entry.path:
+def absolute(name: bytes) -> bytes:
+    """The name in a message.  ImageError if it cannot be used."""
+    if not name.startswith(b"/") or b"\0" in name:
         raise ImageError("files.img", "a watch has no absolute path")
-    return entry.path
+    return name

@@ -26,16 +26,17 @@ class Case:
 
 
 PROGRAMS = [
-    "alternate_stacks.c", "chrooted.c", "clocks.c", "credentials.c", "epoll.c", "event_counters.c", "fpu_state.c",
-    "guard_regions.c", "huge_pages.c", "identity.c", "inotify.c", "interval_timers.c", "layout.c", "limits.c",
-    "memory_advice.c", "memory_barriers.c", "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c",
-    "restartable_sequences.c", "scheduling.c", "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c",
-    "shared_descriptions.c", "signal_descriptors.c", "signals.c", "thread_ends.c", "timer_descriptors.c",
-    "zero_memory.c",
+    "alternate_stacks.c", "chrooted.c", "clocks.c", "credentials.c", "epoll.c", "event_counters.c",
+    "fanotify.c", "fpu_state.c", "guard_regions.c", "huge_pages.c", "identity.c", "inotify.c",
+    "interval_timers.c", "layout.c", "limits.c", "memory_advice.c", "memory_barriers.c", "memory_kinds.c",
+    "pipes.c", "posix_timers.c", "regular_files.c", "restartable_sequences.c", "scheduling.c",
+    "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c", "shared_descriptions.c", "signal_descriptors.c",
+    "signals.c", "thread_ends.c", "timer_descriptors.c", "zero_memory.c",
 ]  # fmt: skip
 BEYOND_CRIU = {
     "event_counters.c": "has no place for an eventfd's flag and the upper half of its count",
     "identity.c": "does not restore timer slack and personality",
+    "fanotify.c": "knows no marks on file systems, and wants to find mounts in images",
     "inotify.c": "follows a symbolic link that is watched itself, and forgets IN_ONESHOT",
     "pipes.c": "refuses packets",
     "regular_files.c": "drops O_DIRECTORY",

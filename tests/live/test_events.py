@@ -7,6 +7,8 @@ from harness.observe import Observation, assert_unharmed
 
 REFUSED = {
     "watch": "fd 3 (inotify): what it watches (inode ",
+    "decides": "(fanotify): it decides over accesses to files (FAN_CLASS_CONTENT)",
+    "unprivileged": "(fanotify): its task has no CAP_SYS_ADMIN",
     "process": "(pidfd): it leads to process ",
     "thread": "(pidfd): it leads to the thread ",
     "namespace": "(namespace file): it leads to a uts namespace in which the task does not live",

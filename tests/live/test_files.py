@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from criupy.dumping.encoding import ObjectIds
 from criupy.errors import NotDumpable, RestoreError
 from criupy.images.pb import core_pb2, fdtable_pb2, inventory_pb2
 from criupy.linux.family import kin
@@ -32,7 +33,7 @@ from criupy.resources.kind import PlanSubject
 from criupy.resources.registry import FILE_KINDS
 
 RUN_STEPS = Path(__file__).parent.parent / "harness" / "run_steps.py"
-TREE = Tree(frozenset(), lambda kind, inode: 1)
+TREE = Tree(frozenset(), ObjectIds().namespace)
 FEATURES = KernelFeatures(capabilities=(1 << 41) - 1, pagemap_scan=True)
 
 PROLOGUE = """

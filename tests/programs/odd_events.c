@@ -5,6 +5,7 @@
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -65,6 +66,12 @@ int main(void)
 		make("here");
 		MUST((fd = inotify_init1(IN_NONBLOCK)) >= 0 && inotify_add_watch(fd, "here", IN_OPEN) == 1);
 		make("here");
+	} else if (strcmp(kind, "decides") == 0) {
+		need(fanotify_init(FAN_CLASS_CONTENT | FAN_NONBLOCK, O_RDONLY), kind);
+	} else if (strcmp(kind, "unprivileged") == 0) {
+		make("here");
+		need(fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID | FAN_NONBLOCK, O_RDONLY), kind);
+		MUST(fanotify_mark(fd, FAN_MARK_ADD, FAN_OPEN, AT_FDCWD, "here") == 0 && setuid(65534) == 0);
 	} else if (strcmp(kind, "process") == 0) {
 		need(syscall(SYS_pidfd_open, getppid(), 0), kind);
 	} else if (strcmp(kind, "thread") == 0) {

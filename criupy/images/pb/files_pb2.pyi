@@ -257,12 +257,14 @@ class fanotify_inode_mark_entry(_message.Message):
     def __init__(self, i_ino: _Optional[int] = ..., f_handle: _Optional[_Union[_own.fh_entry, _Mapping[str, object]]] = ...) -> None: ...
 
 class fanotify_mount_mark_entry(_message.Message):
-    __slots__ = ("mnt_id", "path")
+    __slots__ = ("mnt_id", "path", "filesystem")
     MNT_ID_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
     mnt_id: int
     path: _builtins.bytes
-    def __init__(self, mnt_id: _Optional[int] = ..., path: _Optional[_builtins.bytes] = ...) -> None: ...
+    filesystem: bool
+    def __init__(self, mnt_id: _Optional[int] = ..., path: _Optional[_builtins.bytes] = ..., filesystem: _Optional[bool] = ...) -> None: ...
 
 class fanotify_mark_entry(_message.Message):
     __slots__ = ("id", "type", "mflags", "mask", "ignored_mask", "s_dev", "ie", "me")

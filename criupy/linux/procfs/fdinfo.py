@@ -167,6 +167,66 @@ def _inode(ino: bytes, device: bytes, kind: bytes, handle: bytes) -> Inode:
     return Inode(int(ino, 16), int(device, 16), int(kind, 16), bytes.fromhex(handle.decode()))
 
 
+class FanotifyMark(NamedTuple):
+    """A mark on an inode, a mount or (neither is there) all of a file system; ``flags``: the FAN_MARK_* that last."""
+
+    flags: int
+    mask: int
+    ignored: int
+    inode: Inode | None
+    mount: int | None
+    device: int
+
+
+class Fanotify(NamedTuple):
+    """A group's lines; ``unknown`` are those of marks that newer kernels have.
+
+    Source: Linux fs/notify/fdinfo.c, ``fanotify_show_fdinfo``.
+    """
+
+    flags: int
+    event_flags: int
+    marks: tuple[FanotifyMark, ...]
+    unknown: tuple[bytes, ...]
+
+
+_FANOTIFY_GROUP = re.compile(rb"fanotify flags:([0-9a-f]+) event-flags:([0-9a-f]+)")
+_FANOTIFY_MARK = re.compile(
+    rb"fanotify (?:ino:(?P<ino>[0-9a-f]+) )?(?:mnt_id:(?P<mount>[0-9a-f]+) )?(?:sdev:(?P<device>[0-9a-f]+) )?"
+    rb"mflags:(?P<flags>[0-9a-f]+) mask:(?P<mask>[0-9a-f]+) ignored_mask:(?P<ignored>[0-9a-f]+) ?"
+    rb"(?:fhandle-bytes:[0-9a-f]+ fhandle-type:(?P<kind>[0-9a-f]+) f_handle:(?P<handle>[0-9a-f]*))?"
+)
+
+
+def fanotify(rest: bytes) -> Fanotify:
+    """The group and its marks in the kernel's order, the youngest of a kind first."""
+    flags = event_flags = 0
+    marks: list[FanotifyMark] = []
+    unknown: list[bytes] = []
+    for line in rest.splitlines():
+        if group := _FANOTIFY_GROUP.fullmatch(line):
+            flags, event_flags = int(group[1], 16), int(group[2], 16)
+        elif (mark := _FANOTIFY_MARK.fullmatch(line)) and (mark["mount"] or mark["device"]):
+            marks.append(_fanotify_mark(mark))
+        elif line:
+            unknown.append(line)
+    return Fanotify(flags, event_flags, tuple(marks), tuple(unknown))
+
+
+def _fanotify_mark(mark: re.Match[bytes]) -> FanotifyMark:
+    device = mark["device"] or b"0"
+    return FanotifyMark(
+        flags=int(mark["flags"], 16),
+        mask=int(mark["mask"], 16),
+        ignored=int(mark["ignored"], 16),
+        inode=_inode(mark["ino"], device, mark["kind"] or b"0", mark["handle"] or b"")
+        if mark["ino"]
+        else None,
+        mount=int(mark["mount"], 16) if mark["mount"] else None,
+        device=int(device, 16),
+    )
+
+
 def pidfd_pid(rest: bytes) -> int:
     """The process or thread that a pidfd leads to; -1 for one that is gone, 0 for one of a pid namespace out of sight.
 

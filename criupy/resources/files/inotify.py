@@ -74,7 +74,7 @@ class Inotify(FileKind):
             )
 
     def paths(self, entry: fdtable_pb2.file_entry) -> Iterator[bytes]:
-        return (watched.named(watch.f_handle) for watch in entry.ify.wd)
+        return (watched.absolute(watch.f_handle.path) for watch in entry.ify.wd)
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         ify = entry.ify
@@ -85,7 +85,7 @@ class Inotify(FileKind):
         for watch in sorted(ify.wd, key=lambda watch: watch.wd):
             if not last < watch.wd <= _LAST_WD:
                 raise ImageError("files.img", f"inotify {entry.id:#x} has no room for a watch {watch.wd}")
-            name = watched.named(watch.f_handle)
+            name = watched.absolute(watch.f_handle.path)
             about = f"inotify, watch {watch.wd}"
             if watch.wd != last + 1:
                 yield table.step("ioctl", number, _SETNEXTWD, watch.wd, stage=Stage.TIMERS, about=about)

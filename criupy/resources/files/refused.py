@@ -8,7 +8,6 @@ _TTY_MAJORS = (4, 5, *range(136, 144), 188, 204)
 
 REFUSED = (
     Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
-    Refused("fanotify", ("anon_inode:[fanotify]",)),
     Refused(
         "terminal",
         tuple(f"character device {major}" for major in _TTY_MAJORS),

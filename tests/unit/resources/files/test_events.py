@@ -131,3 +131,76 @@ def test_namespaces() -> None:
         saved.files[0].nsf.ns_id, saved.files[0].nsf.ns_cflag = ns_id, flag
         with pytest.raises(ImageError, match="in which no task lives"):
             plan(saved)
+
+
+FANOTIFY = (
+    b"fanotify flags:2 event-flags:8002\n"
+    b"fanotify sdev:1b mflags:0 mask:8 ignored_mask:0\n"
+    b"fanotify mnt_id:1b mflags:0 mask:2 ignored_mask:0\n"
+    b"fanotify ino:216005 sdev:fe00000 mflags:40 mask:8000002 ignored_mask:10 "
+    b"fhandle-bytes:8 fhandle-type:1 f_handle:05602100fac6e19f\n"
+)
+
+
+def fanotify(*marks: files_pb2.fanotify_mark_entry, faflags: int = 2) -> fdtable_pb2.file_entry:
+    body = files_pb2.fanotify_file_entry(
+        id=0, flags=os.O_RDWR | os.O_NONBLOCK, fown=NOBODY, faflags=faflags, evflags=0o100000, mark=marks
+    )
+    return fdtable_pb2.file_entry(type=fdtable_pb2.FANOTIFY, id=0, ffy=body)
+
+
+def mark(name: bytes, kind: files_pb2.mark_type = files_pb2.INODE, **numbers: int) -> files_pb2.fanotify_mark_entry:
+    given = dict.fromkeys(("mflags", "mask", "ignored_mask"), 0) | numbers
+    entry = files_pb2.fanotify_mark_entry(id=0, type=kind, s_dev=1, **given)
+    if kind == files_pb2.INODE:
+        entry.ie.i_ino = 1
+        entry.ie.f_handle.CopyFrom(files_pb2.fh_entry(bytes=0, type=0, path=name))
+    else:
+        entry.me.mnt_id, entry.me.path = 7, name
+    return entry
+
+
+def test_lines_of_fanotify() -> None:
+    handle = bytes.fromhex("05602100fac6e19f")
+    found = fdinfo.fanotify(FANOTIFY)
+    assert found == (
+        2,
+        0o100002,
+        (
+            (0, 8, 0, None, None, 0x1B),
+            (0, 2, 0, None, 0x1B, 0),
+            (0x40, 0x8000002, 0x10, Inode(0x216005, 0xFE00000, 1, handle), None, 0xFE00000),
+        ),
+        (),
+    )
+    newer = b"fanotify mnt_ns:4026531841 mflags:0 mask:1 ignored_mask:0"
+    assert fdinfo.fanotify(FANOTIFY + newer).unknown == (newer,)
+
+
+def test_marks() -> None:
+    filesystem = mark(b"/fs", files_pb2.MOUNT, mask=8, mflags=0x200)
+    filesystem.me.filesystem = True
+    marks = [
+        filesystem,
+        mark(b"/mount", files_pb2.MOUNT, mask=2),
+        mark(b"/both", mask=0x8000002, ignored_mask=0x10, mflags=0x40),
+        mark(b"/ignored", mask=0x8000000, ignored_mask=0x10, mflags=0x440),
+    ]
+    assert steps([fanotify(*marks, faflags=3)], {0: 0}) == [
+        "hold: fanotify_init(2, 0x8000) -> 1",
+        'timers: fanotify_mark(1, 1093, 16, -100, "/ignored")',
+        'timers: fanotify_mark(1, 5, 0x8000002, -100, "/both")',
+        'timers: fanotify_mark(1, 101, 16, -100, "/both")',
+        'timers: fanotify_mark(1, 17, 2, -100, "/mount")',
+        'timers: fanotify_mark(1, 769, 8, -100, "/fs")',
+        "pidfd_getfd(90, 1, 0) -> 0",
+        "fcntl(0, 2, 0)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "entry", [fanotify(faflags=4), fanotify(mark(b"relative", mask=2)), fanotify(mark(b"", files_pb2.MOUNT))]
+)
+def test_impossible_groups(entry: fdtable_pb2.file_entry) -> None:
+    with pytest.raises(ImageError):
+        steps([entry], {0: 0})

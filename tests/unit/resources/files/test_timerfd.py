@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from unit.resources.files.test_fileplan import NOBODY, plan, snapshot, table_steps
 
+from criupy.dumping.encoding import ObjectIds
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux.procfs import fdinfo
@@ -18,7 +19,7 @@ from criupy.resources.openfile import OpenFile
 
 TEXT = b"clockid: %d\nticks: 3\nsettime flags: 0%o\nit_value: (%d, 999999999)\nit_interval: (1, 5)\n"
 SECOND = 10**9
-IMAGES = FileImages(Tree(frozenset(), lambda kind, inode: 1))
+IMAGES = FileImages(Tree(frozenset(), ObjectIds().namespace))
 
 
 def timerfd(**fields: int) -> fdtable_pb2.file_entry:
