@@ -78,7 +78,7 @@ def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
         if pid == root:
             raise
         return
-    if pid == root or not _is_ending(pid):
+    if there and (pid == root or not _is_ending(pid)):
         yield from there
 
 
