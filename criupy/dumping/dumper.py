@@ -123,7 +123,8 @@ def _dump(
         if not options.leave_running:
             watch.stop("frozen")
             _end(options, tree)
-    _tell(options, facts, _fate(options, cgroup), watch, log, report)
+    written = sum(process.memory.nr_pages for process in facts.processes) - pages.spared
+    _tell(options, facts, written, _fate(options, cgroup), watch, log, report)
 
 
 def _patience(options: DumpOptions) -> float:
@@ -151,10 +152,10 @@ def _fate(options: DumpOptions, cgroup: Cgroup | None) -> str:
 
 
 def _tell(
-    options: DumpOptions, facts: TreeFacts, fate: str, watch: Stopwatch, log: Log, report: Report
+    options: DumpOptions, facts: TreeFacts, pages: int, fate: str, watch: Stopwatch, log: Log, report: Report
 ) -> None:
+    """``pages``: of memory, as many as were written."""
     processes = facts.processes
-    pages = sum(process.memory.nr_pages for process in processes)
     stats = stats_entry()
     stats.dump.freezing_time = watch.freezing
     stats.dump.frozen_time = watch.frozen

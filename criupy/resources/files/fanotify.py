@@ -1,7 +1,7 @@
 """fanotify(7): marks on inodes, mounts and file systems, with events behind a descriptor.
 
-Image: ``fanotify_file_entry`` in ``files.img``, with ``filesystem`` of our own.  The nursery has all groups, and sets the
-marks when everything else is done.
+Image: ``fanotify_file_entry`` in ``files.img``, with ``filesystem`` of our own.  The nursery has all groups, and sets
+the marks when everything else is done.
 
 Not kept: events that were not read.  Refused: groups that decide over accesses, since whoever dumps or restores would
 wait for the decision of a task that stands still; groups of tasks without CAP_SYS_ADMIN, who must not get more rights.

@@ -149,7 +149,9 @@ def fanotify(*marks: files_pb2.fanotify_mark_entry, faflags: int = 2) -> fdtable
     return fdtable_pb2.file_entry(type=fdtable_pb2.FANOTIFY, id=0, ffy=body)
 
 
-def mark(name: bytes, kind: files_pb2.mark_type = files_pb2.INODE, **numbers: int) -> files_pb2.fanotify_mark_entry:
+def mark(
+    name: bytes, kind: files_pb2.mark_type = files_pb2.INODE, **numbers: int
+) -> files_pb2.fanotify_mark_entry:
     given = dict.fromkeys(("mflags", "mask", "ignored_mask"), 0) | numbers
     entry = files_pb2.fanotify_mark_entry(id=0, type=kind, s_dev=1, **given)
     if kind == files_pb2.INODE:
