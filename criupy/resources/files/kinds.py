@@ -22,6 +22,7 @@ class FileKinds:
     """What the registry knows of files; immutable."""
 
     def __init__(self, kinds: Sequence[FileKind]) -> None:
+        self.kinds = tuple(kinds)
         self._by_sort = {word: kind for kind in kinds for word in kind.match}
         self._by_type = {int(kind.type): kind for kind in kinds if kind.type}
 
