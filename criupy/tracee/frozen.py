@@ -19,6 +19,7 @@ from criupy.tracee.ptrace import Memory, Registers, Tracee, held_signals
 
 STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 _EINTR = 4
+_POLL, _NEGATIVE = 7, 1 << 31
 _U64 = (1 << 64) - 1
 
 
@@ -35,13 +36,18 @@ def restart_error(regs: Registers) -> int:
     return int(-result)
 
 
+def _waits_for_ever(regs: Registers) -> bool:
+    """Whether a call with a restart block is a poll(2) without timeout: made again, it is the same."""
+    return regs.orig_rax == _POLL and bool(regs.rdx & _NEGATIVE)
+
+
 def regs_for_image(regs: Registers) -> Registers:
     """Registers to start from without the kernel's memory of an interrupted call: it is made again, or EINTR.
 
     So do images have it.
     """
     error = restart_error(regs)
-    if error == abi.ERESTART_RESTARTBLOCK:
+    if error == abi.ERESTART_RESTARTBLOCK and not _waits_for_ever(regs):
         regs.rax = -_EINTR & _U64
     elif error:
         regs.rax = regs.orig_rax
