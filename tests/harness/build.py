@@ -14,7 +14,11 @@ PROGRAMS = ROOT / "tests" / "programs"
 BUILT = ROOT / "build" / "programs"
 CFLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 # What scripts call that a small Debian may lack.
-TOOLS = {"bash_pipeline.sh": ["bash"], "make_builds.sh": ["bash", "make"], "followers.sh": ["bash", "inotifywait"]}
+TOOLS = {
+    "bash_pipeline.sh": ["bash"],
+    "make_builds.sh": ["bash", "make"],
+    "followers.sh": ["bash", "inotifywait"],
+}
 
 
 class ToolMissing(Exception):
