@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["flag", "text", "number", "level"]
+Kind = Literal["flag", "text", "number", "level", "list"]
 
 
 class Option(NamedTuple):
@@ -83,6 +83,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("display-stats", "flag", _IMAGES, "print statistics at the end", default=False),
     Option("restore-detached", "flag", _on("restore"), "end when the tree runs", short="d", default=False),
+    Option(
+        "action-script",
+        "list",
+        _IMAGES,
+        "program to run at each moment of the dump or restore; may be given several times",
+        metavar="PATH",
+    ),
     Option(
         "daemon", "flag", _on("service"), "go to the background once it listens", short="d", default=False
     ),
