@@ -51,8 +51,8 @@ def freeze(pid: int, *, timeout: float = 10.0, step: Step = nothing) -> Iterator
     """Stop all threads of ``pid`` alone; on every way out they go on as if nothing had happened.
 
     What a killed criupy has left in the process is removed first.
-    `NoSuchTask`; `PrivilegeError`; `FreezeError` when somebody else traces a thread, when the main thread has
-    exited, or when a thread (a vfork parent, say) does not stop within ``timeout`` seconds.
+    `NoSuchTask`; `PrivilegeError`; `FreezeError` when somebody else traces a thread, or when a thread (a vfork parent,
+    say) does not stop within ``timeout`` seconds.
     """
     with _frozen(pid, timeout, step, with_children=False) as tree:
         yield tree.processes[0]
@@ -170,7 +170,7 @@ class _TreeFreezer:
             for freezer in list(self._freezers.values()):
                 for tracee in list(freezer.tracees.values()):
                     if tracee.tid != tracee.pid and tracee.has_died():
-                        reap(tracee, time.monotonic())
+                        reap(tracee.pid, tracee.tid, time.monotonic())
 
     def clean(self) -> None:
         """Undo what killed runs of criupy have left."""
@@ -221,10 +221,10 @@ class _TreeFreezer:
         if pid not in self._freezers:
             try:
                 self._freezers[pid] = _Freezer(pid, self._buffer, self.deadline, self.step)
+            except (FileNotFoundError, ProcessLookupError):
+                return None  # or a thread is that spoke for others
             except (NoSuchTask, TraceeError):
-                if _has_lost_its_leader(pid):
-                    raise FreezeError(f"task {pid}: its main thread has exited") from None
-                if pid == self.root or os.path.exists(f"/proc/{pid}/exe"):
+                if pid == self.root or _has_a_program(pid):
                     raise
                 return None
         return self._freezers[pid]
@@ -289,7 +289,8 @@ class _Freezer:
         except OSError as error:
             raise NoSuchTask(f"there is no task {pid}") from error
         try:
-            self.process = FrozenProcess(pid, pidfd, Memory(pid, step=step), buffer)
+            speaker = family.speaker(pid)
+            self.process = FrozenProcess(pid, speaker, pidfd, Memory(speaker, step=step), buffer)
         except BaseException:
             os.close(pidfd)
             raise
@@ -306,7 +307,7 @@ class _Freezer:
         try:
             return Space(self.process).has_leftovers()
         except TraceeError:
-            if not os.path.exists(f"/proc/{self.process.pid}/exe"):
+            if not _has_a_program(self.process.pid):
                 raise
             return False  # it executes another program at this moment, and the memory of that is new
 
@@ -336,11 +337,11 @@ class _Freezer:
 
     def done(self) -> FrozenProcess:
         process = self.process
-        if process.pid not in self.tracees:
-            raise FreezeError(f"task {process.pid}: its main thread has exited")
-        process.memory.reopen()
-        rest = (self.tracees[tid] for tid in sorted(self.tracees.keys() - {process.pid}))
-        process.threads = (self.tracees[process.pid], *rest)
+        process.threads = tuple(
+            self.tracees[tid] for tid in sorted(self.tracees, key=lambda tid: (tid != process.pid, tid))
+        )
+        process.speaker = process.first.tid
+        process.memory.reopen(process.speaker)
         return process
 
     def settle(self) -> None:
@@ -362,7 +363,7 @@ class _Freezer:
             try:
                 tracee.detach(self._on_its_way.get(tracee.tid, 0))
             except TraceeError:  # killed meanwhile, or not stopping
-                reap(tracee, time.monotonic() + 0.05)
+                reap(tracee.pid, tracee.tid, time.monotonic() + 0.05)
         self.tracees.clear()
         self._running.clear()
         self._on_its_way.clear()
@@ -377,6 +378,10 @@ class _Freezer:
             state, tracer = _state_and_tracer(process.pid, tid)
             if state in ("", "Z", "X"):
                 return None
+            if tracer == os.getpid():  # it had another number until it executed a program, without a leader
+                self.tracees[tid] = tracee
+                tracee.interrupt()
+                return tracee
             if tracer:
                 raise FreezeError(
                     f"task {tid} is traced by {tracer} ({_comm(tracer)})", hint="stop the debugger first"
@@ -393,11 +398,14 @@ class _Freezer:
             try:
                 stop = tracee.wait(patience)
             except TraceeError:
-                reap(tracee, self.deadline)
+                reap(tracee.pid, tracee.tid, self.deadline)
                 del self.tracees[tracee.tid]
                 return True
             except FreezeError as error:
                 in_vfork = _in_vfork(tracee.pid, tracee.tid)
+                if _has_left_others(tracee):
+                    del self.tracees[tracee.tid]
+                    return True
                 if time.monotonic() >= self.deadline:
                     raise self._stuck(tracee, error, in_vfork=in_vfork) from error
                 if in_vfork:
@@ -445,10 +453,14 @@ def _is_zombie(member: Member) -> bool:
         return False
 
 
-def _has_lost_its_leader(pid: int) -> bool:
-    """Whether the main thread is dead and others live."""
+def _has_left_others(tracee: Tracee) -> bool:
+    """Whether it was a leader and is dead, of which nobody is told before its other threads are."""
+    return tracee.tid == tracee.pid and _state_and_tracer(tracee.pid, tracee.tid)[0] in ("Z", "X")
+
+
+def _has_a_program(pid: int) -> bool:
     try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1 and _state_and_tracer(pid, pid)[0] in "ZX"
+        return os.path.exists(f"/proc/{family.speaker(pid)}/exe")
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -162,7 +162,7 @@ def start_time(pid: int) -> int | None:
 
 
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
-    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads, descriptors.
+    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads, files.
 
     Of descriptors the number and the flags, close-on-exec with them.
     """
@@ -173,7 +173,15 @@ def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
             parent = "ours" if member == pid else int(stat[1])
             state = "running" if stat[0] in "RSD" else stat[0]
             threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
-            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads, _descriptor_flags(member))
+            shape[member] = (
+                name,
+                parent,
+                int(stat[2]),
+                int(stat[3]),
+                state,
+                threads,
+                _descriptor_flags(member),
+            )
     return shape
 
 
