@@ -50,7 +50,7 @@ def _result(answer: int) -> int:
     return answer
 
 
-PIDFD_THREAD = os.O_EXCL
+PIDFD_THREAD, PIDFD_SIGNAL_THREAD_GROUP = os.O_EXCL, 2
 """Source: Linux include/uapi/linux/pidfd.h; since v6.9."""
 
 
