@@ -185,9 +185,10 @@ def problem_of_dump(engine, process, images, *options):
     return ""
 
 
-def test_storm(target, under_test, place):
+@pytest.mark.parametrize("environment", [{}, {"LEADERLESS": "1"}], ids=["storm", "leaderless"])
+def test_storm(environment, target, under_test, place):
     """Children come and go while the tree is walked: a dump gets all of them, or gives up and harms none."""
-    process = target("tree_storm.c")
+    process = target("tree_storm.c", **environment)
     for attempt in range(3):
         images = place / f"images-{attempt}"
         process.expect_progress()
