@@ -103,6 +103,10 @@ TREES = [
         Case("tree_dead_leader.c", environment, not_criu=LEADERLESS, criu_restores=True)
         for environment in ({}, {"ROOT": "1"})
     ),
+    Case(
+        "tree_dead_leader.c", {"KILLED": "1"}, not_criu=LEADERLESS,
+        refused="a seccomp filter has killed its main thread alone",
+    ),
     Case("tree_leaderless.c", not_criu=LEADERLESS, criu_restores=True),
     Case("tree_leaderless.c", {"BEYOND_CRIU": "1"}, not_criu=LEADERLESS),
 ]  # fmt: skip
