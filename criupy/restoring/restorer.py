@@ -125,7 +125,7 @@ def _create(
     """Make the tree, bring it to where every task is ready, and let it go."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
     space = _space(the_plan)
-    unwanted = {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
+    unwanted = {tid for task in the_plan.tasks for tid in (task.pid, *task.tids)} | {*the_plan.stub.helpers}
     _make_room(the_plan)
     with ExitStack() as stack:
         sets = [directory]
