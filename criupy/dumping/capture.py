@@ -107,7 +107,7 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
     living = {process.pid: process for process in tree.processes}
     root = tree.processes[0].pid
     requests, reader = _Requests(features), memory.Reader(table, features)
-    return TreeFacts(
+    facts = TreeFacts(
         tuple(
             _collect(
                 living[member.pid],
@@ -123,6 +123,8 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
         ),
         clocks,
     )
+    table.relate()
+    return facts
 
 
 def _place(member: Member, root: int) -> Place:

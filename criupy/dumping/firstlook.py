@@ -19,6 +19,7 @@ from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
+from criupy.resources.kind import TaskKind
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
@@ -43,7 +44,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     if obstacles:
         raise NotDumpable(obstacles)
     with _refusals(root):
-        members = [member for member in family.walk(root) if not _is_dead(member)]
+        members = [member for member in family.walk(root) if not family.is_zombie(member)]
         pids = [member.pid for member in members]
         obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
     if obstacles:
@@ -52,14 +53,24 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         line
         for pid in pids
         for kind in THREAD_KINDS
-        for line in _of_living(pid, kind.warnings(family.speaker(pid), features), root)
+        for line in _of_living(pid, _warnings(pid, kind, features), root)
     ]
     with _refusals(root):
         return [
             *said,
-            *FILE_KINDS.warnings(map(family.speaker, pids), features),
+            *FILE_KINDS.warnings(_speakers(pids), features),
             *cgroups.warnings(members, cgroup),
         ]
+
+
+def _warnings(pid: int, kind: TaskKind, features: KernelFeatures) -> Iterator[str]:
+    yield from kind.warnings(family.speaker(pid), features)
+
+
+def _speakers(pids: Iterable[int]) -> Iterator[int]:
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
 
 
 @contextmanager
@@ -127,7 +138,8 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
 
 def _spoken(pid: int, look: Callable[[int], Iterable[Obstacle]]) -> Iterator[Obstacle]:
     """What one finds by the number of the thread that speaks for the process."""
-    return (one._replace(pid=pid) for one in look(family.speaker(pid)))
+    for one in look(family.speaker(pid)):
+        yield one._replace(pid=pid)
 
 
 def look_again(pids: Sequence[int]) -> None:
@@ -183,13 +195,6 @@ def _compare(pid: int, other: int, what: int) -> int:
 
 def _parent(pid: int) -> int:
     return proc_task.stat(_read(pid, "stat")).ppid
-
-
-def _is_dead(member: family.Member) -> bool:
-    try:
-        return member.tids == {member.pid} and proc_task.stat(_read(member.pid, "stat")).state in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]:
