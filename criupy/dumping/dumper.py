@@ -106,7 +106,7 @@ def _dump(
         watch.stop("freezing")
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
-        firstlook.look_again([process.pid for process in tree.processes])
+        firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         facts = collect_tree(tree, images.table, features)
         watch.start("memory")
         families = pages.copy(facts, report)

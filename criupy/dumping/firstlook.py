@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import TypeVar
 
 from criupy.dumping import cgroups
@@ -19,7 +20,6 @@ from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
-from criupy.resources.kind import TaskKind
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
@@ -49,12 +49,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
     if obstacles:
         raise NotDumpable(obstacles)
-    said = [
-        line
-        for pid in pids
-        for kind in THREAD_KINDS
-        for line in _of_living(pid, _warnings(pid, kind, features), root)
-    ]
+    said = [line for pid in pids for line in _of_living(pid, _warnings(pid, features), root)]
     with _refusals(root):
         return [
             *said,
@@ -63,8 +58,10 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         ]
 
 
-def _warnings(pid: int, kind: TaskKind, features: KernelFeatures) -> Iterator[str]:
-    yield from kind.warnings(family.speaker(pid), features)
+def _warnings(pid: int, features: KernelFeatures) -> Iterator[str]:
+    speaker = family.speaker(pid)
+    for kind in THREAD_KINDS:
+        yield from kind.warnings(speaker, features)
 
 
 def _speakers(pids: Iterable[int]) -> Iterator[int]:
@@ -132,19 +129,25 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     named: set[bytes] = set()
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
-        yield from _of_living(pid, _spoken(pid, lambda it: memory.obstacles(it, files, named)), root)
-    yield from _shared(pids)
+        yield from _of_living(pid, _memory(pid, files, named), root)
+    speakers = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            speakers[pid] = family.speaker(pid)
+    yield from _shared(speakers)
 
 
-def _spoken(pid: int, look: Callable[[int], Iterable[Obstacle]]) -> Iterator[Obstacle]:
-    """What one finds by the number of the thread that speaks for the process."""
-    for one in look(family.speaker(pid)):
+def _memory(pid: int, files: memory.KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
+    for one in memory.obstacles(family.speaker(pid), files, named):
         yield one._replace(pid=pid)
 
 
-def look_again(pids: Sequence[int]) -> None:
-    """What may have changed until the tasks were stopped and no kind looks at.  `NotDumpable`."""
-    obstacles = [*_shared(pids)]
+def look_again(speakers: Mapping[int, int]) -> None:
+    """What may have changed until the tasks were stopped and no kind looks at; by pid, who speaks for each.
+
+    `NotDumpable`.
+    """
+    obstacles = [*_shared(speakers)]
     if obstacles:
         raise NotDumpable(obstacles)
 
@@ -159,9 +162,10 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     if blocking:
         return
     yield from _namespaces(pid, comm, root)
-    for kind in THREAD_KINDS:
-        yield from _spoken(pid, lambda it, kind=kind: kind.obstacles(it, features))  # type: ignore[misc]
-    yield from _spoken(pid, lambda it: FILE_KINDS.obstacles(it, kin))
+    speaker = family.speaker(pid)
+    of_kinds = (kind.obstacles(speaker, features) for kind in THREAD_KINDS)
+    for one in chain(chain.from_iterable(of_kinds), FILE_KINDS.obstacles(speaker, kin)):
+        yield one._replace(pid=pid)
 
 
 _SHARED = {
@@ -172,25 +176,22 @@ _SHARED = {
 }
 
 
-def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
+def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
-        known: Distinct[int] = Distinct(lambda one, other, what=what: _compare(one, other, what))  # type: ignore[misc]
-        for pid in pids:
+        known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
+        for pid, speaker in speakers.items():
             with suppress(FileNotFoundError, ProcessLookupError):
-                other, place = known.find(pid)
+                other, place = known.find(speaker)
                 if other is None:
-                    known.insert(place, pid)
+                    known.insert(place, speaker)
                     continue
-                if _compare(pid, _parent(pid), what) == 0:
+                parent = _parent(pid)
+                if syscalls.kcmp_table(speaker, speakers.get(parent, parent), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
-
-
-def _compare(pid: int, other: int, what: int) -> int:
-    return syscalls.kcmp_table(family.speaker(pid), family.speaker(other), what)
 
 
 def _parent(pid: int) -> int:

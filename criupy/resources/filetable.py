@@ -352,11 +352,10 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
     ``pid``: or the thread that speaks for it.
     """
     comm = _comm(pid)
-    speakers = list(_speakers(kin))
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
         kind = find_kind(kinds, file)
-        for why, hint in kind.obstacles_among(file, speakers):
+        for why, hint in kind.obstacles_among(file, _speakers(kin)):
             yield Obstacle(pid, comm, _what(kind, file), why, hint)
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
