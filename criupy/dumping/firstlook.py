@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -92,7 +93,7 @@ def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
         if pid == root:
             raise
         return
-    if pid == root or not family.is_ending(pid):
+    if there and (pid == root or not family.is_ending(pid)):
         yield from there
 
 
@@ -179,7 +180,7 @@ _SHARED = {
 def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
-        known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
+        known: Distinct[int] = Distinct(partial(_compare, what=what))
         for pid, speaker in speakers.items():
             with suppress(FileNotFoundError, ProcessLookupError):
                 other, place = known.find(speaker)
@@ -187,11 +188,15 @@ def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
                     known.insert(place, speaker)
                     continue
                 parent = _parent(pid)
-                if syscalls.kcmp_table(speaker, speakers.get(parent, parent), what) == 0:
+                if _compare(speaker, speakers.get(parent, parent), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
+
+
+def _compare(one: int, other: int, what: int) -> int:
+    return syscalls.kcmp_table(one, other, what)
 
 
 def _parent(pid: int) -> int:
