@@ -180,7 +180,7 @@ _SHARED = {
 def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
-        known: Distinct[int] = Distinct(partial(_compare, what=what))
+        known: Distinct[int] = Distinct(partial(syscalls.kcmp_table, what=what))
         for pid, speaker in speakers.items():
             with suppress(FileNotFoundError, ProcessLookupError):
                 other, place = known.find(speaker)
@@ -188,15 +188,11 @@ def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
                     known.insert(place, speaker)
                     continue
                 parent = _parent(pid)
-                if _compare(speaker, speakers.get(parent, parent), what) == 0:
+                if syscalls.kcmp_table(speaker, speakers.get(parent, parent), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
-
-
-def _compare(one: int, other: int, what: int) -> int:
-    return syscalls.kcmp_table(one, other, what)
 
 
 def _parent(pid: int) -> int:
