@@ -20,7 +20,7 @@ from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory, sysvshm
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared
 from criupy.resources.kind import PlanSubject
-from criupy.resources.namespaces import timens
+from criupy.resources.namespaces import pidns, timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 from criupy.resources.task import registers, taskstate
 
@@ -75,7 +75,8 @@ class _Planning:
                     self.first_with.setdefault((name, getattr(task.ids, name)), task)
 
     def plan(self) -> RestorePlan:
-        growth = grow([_kinsman(task) for task in self.snapshot.tasks])
+        pidns.check(self.snapshot)
+        growth = grow([_kinsman(task) for task in self.snapshot.tasks], own_pids=self.snapshot.has_own_pids)
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
@@ -112,6 +113,7 @@ class _Planning:
             nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
             pages=tuple(sorted(pages)),
             helpers=growth.helpers,
+            own_pids=self.snapshot.has_own_pids,
         )
 
     def _births(self, growth: Growth, living: Sequence[TaskImages], stub: StubPlan) -> Iterator[Step]:

@@ -15,7 +15,8 @@ from criupy.resources import memory
 from criupy.resources.files import fs
 from criupy.resources.filetable import FileTable
 from criupy.resources.kind import Asking, Finish, Subject, TaskKind
-from criupy.resources.namespaces import timens
+from criupy.resources.namespaces import pidns, timens
+from criupy.resources.pidnumbers import PidNumbers
 from criupy.resources.registry import THREAD_KINDS
 from criupy.tracee.batch import Diverged, Replay, Results, SyscallBatch
 from criupy.tracee.frozen import FrozenProcess, FrozenTree
@@ -24,9 +25,13 @@ from criupy.tracee.ptrace import Tracee
 
 
 class ThreadFacts(NamedTuple):
-    """What the task kinds learnt of one thread: what they take from the answers can wait for the thaw."""
+    """What the task kinds learnt of one thread: what they take from the answers can wait for the thaw.
+
+    ``status`` as read, if its pid namespace is not ours.
+    """
 
     tid: int
+    status: bytes
     answers: Results
     finishes: tuple[tuple[TaskKind, Finish], ...]
 
@@ -45,10 +50,11 @@ class Place(NamedTuple):
 
 
 class ZombieFacts(NamedTuple):
-    """A dead process that nobody has waited for, ``stat`` as read."""
+    """A dead process that nobody has waited for, ``stat`` as read, and ``status`` as of a thread."""
 
     place: Place
     stat: bytes
+    status: bytes
 
 
 class ProcessFacts(NamedTuple):
@@ -68,15 +74,25 @@ class ProcessFacts(NamedTuple):
 
 
 class TreeFacts(NamedTuple):
-    """A tree, parents first, with what its clocks showed."""
+    """A tree, parents first, with what its clocks showed; whether it is ``nested`` in a pid namespace of its own."""
 
     members: tuple[ProcessFacts | ZombieFacts, ...]
     clocks: timens.Clocks
+    nested: bool
 
     @property
     def processes(self) -> list[ProcessFacts]:
         """The living."""
         return [member for member in self.members if isinstance(member, ProcessFacts)]
+
+    def numbers(self) -> PidNumbers:
+        """What its pids and tids are inside; `NotDumpable` as `pidns.numbers` says."""
+        if not self.nested:
+            return PidNumbers()
+        dead = (member.status for member in self.members if isinstance(member, ZombieFacts))
+        return pidns.numbers(
+            [*dead, *(thread.status for process in self.processes for thread in process.threads)]
+        )
 
 
 @contextmanager
@@ -96,15 +112,17 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
     clocks = timens.collect(tree.processes[0].pid)
     living = {process.pid: process for process in tree.processes}
     root = tree.processes[0].pid
-    requests, reader = _Requests(features), memory.Reader(table, features)
+    nested = pidns.is_nested(root)
+    requests, reader = _Requests(features, keep_status=nested), memory.Reader(table, features)
     return TreeFacts(
         tuple(
             _collect(living[member.pid], _place(member, root), table, requests, reader.read)
             if member.pid in living
-            else ZombieFacts(_place(member, root), _stat(member.pid))
+            else _zombie(member.pid, _place(member, root), nested=nested)
             for member in tree.members
         ),
         clocks,
+        nested,
     )
 
 
@@ -113,23 +131,41 @@ def _place(member: Member, root: int) -> Place:
     return Place(pid, member.ppid if pid != root else 0, os.getpgid(pid), os.getsid(pid))
 
 
-def _stat(pid: int) -> bytes:
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+def _zombie(pid: int, place: Place, *, nested: bool) -> ZombieFacts:
+    return ZombieFacts(place, _read(pid, "stat"), _read(pid, "status") if nested else b"")
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
         return file.readall()
+
+
+class _Request(NamedTuple):
+    """The batch of a thread, how kinds and who asks after them make facts of its answers, and its status."""
+
+    batch: SyscallBatch
+    finishes: tuple[tuple[TaskKind, Finish], ...]
+    after: Finish | None
+    status: bytes
 
 
 class _Requests:
     """The batches of threads.  Threads mostly ask for the same, and so do leaders of processes."""
 
-    def __init__(self, features: KernelFeatures) -> None:
+    def __init__(self, features: KernelFeatures, *, keep_status: bool) -> None:
         self._features = features
+        self._keep_status = keep_status
         self._last: dict[bool, SyscallBatch] = {}
 
-    def of(
-        self, process: FrozenProcess, thread: Tracee, more: Callable[[Asking], Finish] | None
-    ) -> tuple[SyscallBatch, tuple[tuple[TaskKind, Finish], ...], Finish | None]:
-        """The batch of a thread, and how kinds and ``more``, who asks after them, make facts of its answers."""
+    def of(self, process: FrozenProcess, thread: Tracee, more: Callable[[Asking], Finish] | None) -> _Request:
+        """``more`` asks after the kinds."""
         subject = Subject(process, thread, self._features)
+        batch, finishes, after = self._batch(subject, more)
+        return _Request(batch, finishes, after, subject.read("status") if self._keep_status else b"")
+
+    def _batch(
+        self, subject: Subject, more: Callable[[Asking], Finish] | None
+    ) -> tuple[SyscallBatch, tuple[tuple[TaskKind, Finish], ...], Finish | None]:
         last = self._last.get(subject.is_leader)
         if last is not None:
             replay = Replay(last)
@@ -155,22 +191,21 @@ def _collect(
     read_memory: Callable[[FrozenProcess], Callable[[Asking], Finish]],
 ) -> ProcessFacts:
     """Read the state of a stopped process: from outside what can be, the rest by one batch per thread."""
-    asks: dict[int, SyscallBatch] = {}
-    finishes: dict[int, tuple[tuple[TaskKind, Finish], ...]] = {}
-    finish_memory: Finish | None = None
+    asked: dict[int, _Request] = {}
     for thread in process.threads:
         more = read_memory(process) if thread.tid == process.pid else None
-        asks[thread.tid], finishes[thread.tid], after = requests.of(process, thread, more)
-        finish_memory = after or finish_memory
+        asked[thread.tid] = requests.of(process, thread, more)
+    finish_memory = asked[process.pid].after
     assert finish_memory is not None
     table.descriptors(process)
     directories = fs.collect(process.pid, table)
-    results = {tid: answers.check() for tid, answers in run_batches(process, asks).items()}
+    batches = {tid: request.batch for tid, request in asked.items()}
+    results = {tid: answers.check() for tid, answers in run_batches(process, batches).items()}
     memory_facts, shares = finish_memory(results[process.pid]), _shares(process.pid, place.ppid)
     return ProcessFacts(
         place=place,
         namespaces=namespaces.identify(process.pid),
-        threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
+        threads=tuple(ThreadFacts(tid, one.status, results[tid], one.finishes) for tid, one in asked.items()),
         memory=memory_facts._replace(runs=()) if "vm" in shares else memory_facts,
         fs=directories,
         shares=shares,

@@ -118,7 +118,7 @@ def _dump(
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
         snapshots.write(snapshot, writer)
-        pages.finish(sync=options.sync)
+        pages.finish(facts.numbers(), sync=options.sync)
         writer.commit(snapshot.inventory, sync=options.sync)
         if not options.leave_running:
             watch.stop("frozen")

@@ -18,6 +18,7 @@ from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
+from criupy.resources.namespaces import pidns
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
@@ -43,7 +44,9 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
+        obstacles = _lasting(
+            lambda: [*_tree(pids, features), *_strangers(options, pids), *cgroups.obstacles(members, cgroup)]
+        )
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -101,6 +104,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(root, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
     yield from _whole_task(root, comm, stat)
+    yield from pidns.root_obstacles(root, comm)
     if stat.session != root and not options.shell_job:
         why = f"it is not a session leader (its session is {stat.session})"
         yield Obstacle(
@@ -119,9 +123,15 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     yield from _shared(pids)
 
 
+def _strangers(options: DumpOptions, pids: Sequence[int]) -> Iterator[Obstacle]:
+    """Who would end with the tree."""
+    if not (options.leave_running or options.leave_stopped):
+        yield from pidns.strangers(options.tree, pids)
+
+
 def look_again(pids: Sequence[int]) -> None:
     """What may have changed until the tasks were stopped and no kind looks at.  `NotDumpable`."""
-    obstacles = [*_shared(pids)]
+    obstacles = [*_shared(pids), *pidns.obstacles_again(pids)]
     if obstacles:
         raise NotDumpable(obstacles)
 
@@ -136,6 +146,7 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     if blocking:
         return
     yield from _namespaces(pid, comm, root)
+    yield from pidns.obstacles(pid, comm, root)
     for kind in THREAD_KINDS:
         yield from kind.obstacles(pid, features)
     yield from FILE_KINDS.obstacles(pid, kin)
@@ -209,7 +220,7 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     """A tree has clocks of its own after a restore, but only one pair of them."""
     own, theirs = namespaces.identify(os.getpid()), namespaces.identify(pid)
     for kind, inode in theirs.items():
-        if own.get(kind) != inode and kind not in ("cgroup", "time"):
+        if own.get(kind) != inode and kind not in ("cgroup", "pid", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
     if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):

@@ -162,19 +162,35 @@ def start_time(pid: int) -> int | None:
 
 
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
-    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads, descriptors.
+    """What a restore has to bring back of a tree's form, by pid: name, parent, group, session, state, threads, files.
 
-    Of descriptors the number and the flags, close-on-exec with them.
+    Numbers are those that the tasks themselves know, in their own pid namespace.  Of descriptors the number and the
+    flags, close-on-exec with them.
     """
     shape: dict[int, tuple[object, ...]] = {}
     for member in tree_of(pid):
-        if (stat := stat_of(member)) is not None:
+        stat, own = stat_of(member), inside(member)
+        if stat is not None and own:
             name = (_read(Path(f"/proc/{member}/comm")) or "").strip()
-            parent = "ours" if member == pid else int(stat[1])
+            parent = "ours" if member == pid else inside(int(stat[1])).get("NStgid")
             state = "running" if stat[0] in "RSD" else stat[0]
-            threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
-            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads, _descriptor_flags(member))
+            threads = sorted(
+                filter(None, (inside(member, int(tid)).get("NSpid") for tid in _threads(member)))
+            )
+            group, session = own["NSpgid"], own["NSsid"]
+            shape[own["NStgid"]] = (name, parent, group, session, state, threads, _descriptor_flags(member))
     return shape
+
+
+def _threads(pid: int) -> list[str]:
+    return _listed(Path(f"/proc/{pid}/task"))
+
+
+def inside(pid: int, tid: int = 0) -> dict[str, int]:
+    """The NS* lines of ``status``, as the pid namespace of the thread itself has them; empty when it is gone."""
+    text = _read(Path(f"/proc/{pid}/task/{tid or pid}/status")) or ""
+    lines = (line.split() for line in text.splitlines() if line.startswith("NS"))
+    return {words[0].rstrip(":"): int(words[-1]) for words in lines}
 
 
 def _descriptor_flags(pid: int) -> dict[int, str]:

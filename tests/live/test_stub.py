@@ -43,7 +43,7 @@ def born(tree: StubTree, pid: int, maker: int = NURSERY) -> StubProcess:
     answers = Answers()
     step = Step(maker, Stage.TREE, "clone3", clone_args(flags, pid, signal), gives=TASK, expect=pid)
     run_queues([(leader, [step])], answers)
-    return tree.welcome(pid, answers.values[TASK], tree.processes[maker])
+    return tree.welcome(pid, tree.processes[maker])
 
 
 def one(call: str, *args) -> SyscallBatch:
