@@ -61,36 +61,34 @@ def _init_above(pid: int) -> int:
 
 def obstacles(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     """What of a task of the tree below ``root`` keeps it from living in one pid namespace with all others."""
-    if _inode(pid) != _inode(root):
+    own = _inode(root)
+    if _inode(pid) != own:
         why = f"it lives in another one than {root}, which cannot be dumped with it yet"
         yield Obstacle(pid, comm, _WHAT, why, "end it first, or dump it by itself")
         return
-    yield from _outside(pid, comm)
-    for tid in map(int, os.listdir(f"/proc/{pid}/task")):
-        with suppress(ProcessLookupError, FileNotFoundError):
-            yield from _children_elsewhere(pid, tid)
-
-
-def obstacles_again(pids: Iterable[int]) -> Iterator[Obstacle]:
-    """What may have changed until the tasks were stopped, and does not show in the numbers."""
-    for pid in pids:
-        yield from _children_elsewhere(pid, pid)
-
-
-def _outside(pid: int, comm: str) -> Iterator[Obstacle]:
     if not _numbers(pid).session[-1]:
         why = "its leader is outside of the pid namespace of the tree"
         hint = "start the program with a session of its own: unshare --pid --fork setsid PROGRAM"
         yield Obstacle(pid, comm, "session", why, hint)
+    for tid in map(int, os.listdir(f"/proc/{pid}/task")):
+        with suppress(ProcessLookupError, FileNotFoundError):
+            yield from _children_elsewhere(pid, tid, own)
 
 
-def _children_elsewhere(pid: int, tid: int) -> Iterator[Obstacle]:
+def obstacles_again(pids: Iterable[int]) -> Iterator[Obstacle]:
+    """What may have changed until the tasks were stopped, and does not show in the numbers."""
+    own = 0
+    for pid in pids:  # the root comes first
+        own = own or _inode(pid)
+        yield from _children_elsewhere(pid, pid, own)
+
+
+def _children_elsewhere(pid: int, tid: int, own: int) -> Iterator[Obstacle]:
     """After unshare(2) or setns(2); there is nothing to see as long as the new one has no init.
 
     Source: Linux kernel/pid_namespace.c, ``pidns_for_children_get``.
     """
     task = f"/proc/{pid}/task/{tid}"
-    own = os.stat(f"{task}/ns/pid").st_ino
     try:
         same = os.stat(f"{task}/ns/pid_for_children").st_ino == own
     except FileNotFoundError:
