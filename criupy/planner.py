@@ -38,6 +38,8 @@ _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
 _SHARED = ("files_id", "fs_id", "vm_id", "sighand_id")
 """The ids of what processes may share."""
+_INHERITED = ("net", "ipc", "uts", "mnt", "user")
+"""Kinds of namespaces that a restored tree has from criupy."""
 _NO_SEGMENTS: Mapping[int, Segment] = {}
 _DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
@@ -75,6 +77,7 @@ class _Planning:
                     self.first_with.setdefault((name, getattr(task.ids, name)), task)
 
     def plan(self) -> RestorePlan:
+        _check_namespaces(self.snapshot)
         pidns.check(self.snapshot)
         growth = grow([_kinsman(task) for task in self.snapshot.tasks], own_pids=self.snapshot.has_own_pids)
         living = [task for task in self.snapshot.tasks if not task.zombie]
@@ -190,6 +193,17 @@ class _Planning:
                 yield Step(
                     task.pid, Stage.ZOMBIES, "rt_sigaction", args, about="SIGCHLD of the dead and stopped"
                 )
+
+
+def _check_namespaces(snapshot: Snapshot) -> None:
+    """A tree must not come back without a namespace that it had for itself."""
+    outside = snapshot.inventory.root_ids
+    for task in snapshot.tasks:
+        for kind in _INHERITED if task.ids is not None else ():
+            name = f"{kind}_ns_id"
+            if outside.HasField(name) and getattr(task.ids, name) != getattr(outside, name):
+                why = f"the task had a {kind} namespace of its own, which cannot be restored yet"
+                raise ImageError(f"ids-{task.pid}.img", why)
 
 
 def _kinsman(task: TaskImages) -> Kinsman:

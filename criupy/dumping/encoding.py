@@ -132,7 +132,10 @@ def encode(
 
 def _pstree(place: Place, threads: Iterable[int], numbers: PidNumbers) -> core_pb2.pstree_entry:
     pid, ppid, pgid, sid = map(numbers.inside, place)
-    return core_pb2.pstree_entry(pid=pid, ppid=ppid, pgid=pgid, sid=sid, threads=threads)
+    entry = core_pb2.pstree_entry(pid=pid, ppid=ppid, pgid=pgid, sid=sid, threads=threads)
+    if numbers.differ:
+        entry.outer_pid = place.pid
+    return entry
 
 
 def _zombie(facts: ZombieFacts, numbers: PidNumbers) -> TaskImages:

@@ -12,6 +12,11 @@ class PidNumbers:
         """None: the tree has no namespace of its own."""
         self._inside = inside
 
+    @property
+    def differ(self) -> bool:
+        """Whether the tree has a namespace of its own."""
+        return self._inside is not None
+
     def inside(self, number: int) -> int:
         """0 for what is not seen there, as the kernel has it."""
         return number if self._inside is None else self._inside.get(number, 0)

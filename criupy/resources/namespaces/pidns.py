@@ -17,6 +17,7 @@ from criupy.resources.pidnumbers import PidNumbers
 
 INIT = 1
 _WHAT = "pid namespace"
+_PF_EXITING = 0x4  # Source: Linux include/linux/sched.h
 
 
 # Dump
@@ -84,16 +85,15 @@ def obstacles_again(pids: Iterable[int]) -> Iterator[Obstacle]:
 
 
 def _children_elsewhere(pid: int, tid: int, own: int) -> Iterator[Obstacle]:
-    """After unshare(2) or setns(2); there is nothing to see as long as the new one has no init.
+    """After unshare(2) or setns(2); nothing shows as long as the new one has no init, nor of who is dead.
 
     Source: Linux kernel/pid_namespace.c, ``pidns_for_children_get``.
     """
-    task = f"/proc/{pid}/task/{tid}"
     try:
-        same = os.stat(f"{task}/ns/pid_for_children").st_ino == own
+        same = os.stat(f"/proc/{pid}/task/{tid}/ns/pid_for_children").st_ino == own
     except FileNotFoundError:
-        os.stat(task)  # it is there still
-        same = False
+        stat = procfs.stat(_read(pid, f"task/{tid}/stat"))
+        same = stat.state in "ZX" or bool(stat.flags & _PF_EXITING)
     if not same:
         who = "children of it" if pid == tid else f"children of its thread {tid}"
         why = f"{who} would be born in another one (pid_for_children), which cannot be dumped yet"
