@@ -39,7 +39,9 @@ def running(*argv):
         try:
             yield one
         finally:
-            for pid in tree_of(one.pid)[1:] or [one.pid]:  # who waits reaps: an init ends after who came into its place
+            for pid in tree_of(one.pid)[1:] or [
+                one.pid
+            ]:  # who waits reaps: an init ends after who came into its place
                 assert pid > 1
                 os.kill(pid, signal.SIGKILL)
 
