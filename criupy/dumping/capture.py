@@ -16,7 +16,7 @@ from criupy.resources.files import fs
 from criupy.resources.filetable import FileTable
 from criupy.resources.kind import Asking, Finish, Subject, TaskKind
 from criupy.resources.namespaces import pidns, timens
-from criupy.resources.pidnumbers import PidNumbers
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.registry import THREAD_KINDS
 from criupy.tracee.batch import Diverged, Replay, Results, SyscallBatch
 from criupy.tracee.frozen import FrozenProcess, FrozenTree
@@ -88,7 +88,7 @@ class TreeFacts(NamedTuple):
     def numbers(self) -> PidNumbers:
         """What its pids and tids are inside; `NotDumpable` as `pidns.numbers` says."""
         if not self.nested:
-            return PidNumbers()
+            return UNCHANGED
         dead = (member.status for member in self.members if isinstance(member, ZombieFacts))
         return pidns.numbers(
             [*dead, *(thread.status for process in self.processes for thread in process.threads)]

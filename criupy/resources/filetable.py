@@ -22,7 +22,7 @@ from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
-from criupy.resources.pidnumbers import PidNumbers
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 
@@ -90,7 +90,7 @@ class FileImages:
     ``numbers``: what pids are in images.
     """
 
-    numbers: PidNumbers = field(default_factory=PidNumbers)
+    numbers: PidNumbers = UNCHANGED
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
     files_ids: dict[int, int] = field(default_factory=dict)
@@ -186,7 +186,7 @@ class FileTable:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
         return self._path(pid, name, name)
 
-    def encode(self, numbers: PidNumbers) -> FileImages:
+    def encode(self, numbers: PidNumbers = UNCHANGED) -> FileImages:
         """The messages; owners have the ``numbers`` of the images.
 
         Raises `NotDumpable` when a name leads elsewhere by now.

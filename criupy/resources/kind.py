@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from criupy.resources.pidnumbers import PidNumbers
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 
 if TYPE_CHECKING:
     from criupy.errors import Obstacle
@@ -103,7 +103,7 @@ class DumpSink:
     """Where `encode` leaves what does not belong into the core message: image-wide lists, by their home."""
 
     files: FileTable
-    numbers: PidNumbers = field(default_factory=PidNumbers)
+    numbers: PidNumbers = UNCHANGED
     seccomp_filters: list[tuple[bytes, int, int | None]] = field(default_factory=list)
     """(filter, flags, index of the next newer one)"""
     seccomp_leader: SeccompLeader | None = None

@@ -22,6 +22,10 @@ class PidNumbers:
         return number if self._inside is None else self._inside.get(number, 0)
 
 
+UNCHANGED = PidNumbers()
+"""Of a tree in criupy's own pid namespace."""
+
+
 def own_number(pid: int) -> int:
     """The pid of a process in its own pid namespace, where its parent and its children know it by that."""
     return _numbers(pid)[-1]

@@ -92,6 +92,10 @@ TREES = [
         "tree_orphans.c", {"DEEP": "1"}, criu_dumps=True,
         not_criu="finds no leader for a session that is not a child's of the root",
     ),
+    Case(
+        "tree_orphans.c", {"FURTHER": "1"}, criu_dumps=True,
+        not_criu="gives orphans of other sessions to the reaper outside of the tree",
+    ),
     Case("tree_zombies.c"),
     Case("tree_zombies.c", {"BEYOND_CRIU": "1"}, criu_dumps=True, not_criu="keeps seven bits of an exit code"),
     Case("tree_stopped.c", not_criu_running="leaves a second stop signal pending"),
