@@ -150,6 +150,9 @@ def _task(
 ) -> TaskImages:
     pid = sink.numbers.inside(facts.pid)
     cores = {sink.numbers.inside(thread.tid): _core(thread, sink) for thread in facts.threads}
+    if facts.dead_leader is not None:
+        _, first, *_ = cores.values()
+        taskstate.dead_leader(cores[pid], first, *facts.dead_leader)
     if "io" in facts.shares:
         cores[pid].tc.shares_io = True
     return TaskImages(

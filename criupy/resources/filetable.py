@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.images.pb import fdtable_pb2
-from criupy.linux import elf, syscalls
+from criupy.linux import elf, family, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
@@ -127,9 +127,11 @@ class FileTable:
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
+        """By pid, the speaker of the first process that has the table; the same of directories."""
         self._directories: Distinct[int] = Distinct(_compare_directories)
         self._fs_of: dict[int, int] = {}
         self._descriptors: dict[int, list[tuple[OpenFile, Collected]]] = {}
+        """By speaker."""
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
@@ -152,34 +154,40 @@ class FileTable:
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            self._ahead[pid] = Ahead(pid)
+            self._ahead[pid] = Ahead(family.speaker(pid))
 
     def descriptors(self, process: FrozenProcess) -> None:
         """Collects all descriptors of a frozen task; those of a table that it shares are collected once.
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
-        self._fs_of[process.pid] = self._directories.first_of(process.pid)
-        known, place = self._tables.find(process.pid)
-        self._table_of[process.pid] = process.pid if known is None else known
+        speaker = process.speaker
+        self._fs_of[process.pid] = self._directories.first_of(speaker)
+        known, place = self._tables.find(speaker)
+        self._table_of[process.pid] = speaker if known is None else known
         if known is not None:
             return
-        self._tables.insert(place, process.pid)
-        found = self._descriptors.setdefault(process.pid, [])
+        self._tables.insert(place, speaker)
+        found = self._descriptors.setdefault(speaker, [])
         obstacles: list[Obstacle] = []
         ahead = self._ahead.pop(process.pid, None)
-        for file in open_files(process.pid, ahead):
+        if ahead is not None and ahead.pid != speaker:
+            ahead = None  # the leader has ended since, and what was opened of it says nothing any more
+        for file in open_files(speaker, ahead):
             kind = find_kind(self._kinds, file)
             gone = file.stat is not None and not file.stat.st_nlink and not kind.nameless
             if gone or b"lock:" in file.info.rest or any(kind.obstacles(file)):
-                obstacles += _obstacles(self._kinds, file, _comm(process.pid))
+                obstacles += _obstacles(self._kinds, file, _comm(speaker))
             else:
                 found.append((file, self._description(kind, file)))
         if obstacles:
             raise NotDumpable(obstacles)
 
     def mapped(self, pid: int, start: int, end: int) -> int:
-        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
+        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
+
+        ``pid``, here and below: or the thread that speaks for it.
+        """
         return self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
 
     def link(self, pid: int, name: str) -> int:
@@ -331,7 +339,10 @@ def _overlaid(named: os.stat_result, found: os.stat_result) -> bool:
 
 
 def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obstacle]:
-    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
+    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it.
+
+    ``pid``: or the thread that speaks for it.
+    """
     comm = _comm(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
@@ -350,11 +361,11 @@ _TABLES = {syscalls.KCMP_FILES: "descriptors", syscalls.KCMP_FS: "a working dire
 
 
 def _separate_threads(pid: int, comm: str) -> Iterator[Obstacle]:
-    """Threads that have taken leave of what threads share, with unshare(2)."""
+    """Threads that have taken leave of what threads share, with unshare(2).  The dead have nothing."""
     for tid in map(int, os.listdir(f"/proc/{pid}/task")):
         for what, name in _TABLES.items():
             with suppress(ProcessLookupError):  # a thread that has ended meanwhile
-                if syscalls.kcmp_table(pid, tid, what):
+                if syscalls.kcmp_table(pid, tid, what) and not family.is_ending_thread(pid, tid):
                     why = f"it has {name} of its own, which cannot be dumped yet"
                     yield Obstacle(
                         pid, comm, f"thread {tid}", why, "stop what makes it leave the others (unshare)"

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
-from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.errors import HookError, ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.hooks import NOBODY, Hooks, Moment
 from criupy.images.codec import BY_NAME
 from criupy.images.directory import ImageDirectory, write_stats
 from criupy.images.pages import PagesFile
@@ -50,12 +51,13 @@ class Stopwatch:
         return int((time.monotonic() - self.started) * 1e6)
 
 
-def restore(options: RestoreOptions, log: Log, report: Report) -> int:
+def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NOBODY) -> int:
     """Restore the image set in ``options.images_dir``; returns the pid of its root, a child of ours (0: a plan only).
 
     It is the pid that we see, whatever the root's own pid namespace says.
 
-    Raises `ImageError` before anything was created, `RestoreError` after everything created is gone.
+    Raises `ImageError` before anything was created, `RestoreError` after everything created is gone; `HookError` when
+    ``hooks`` do, with nothing left either.
     """
     watch = Stopwatch()
     features = probe()
@@ -77,8 +79,10 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
         sysvshm.check(snapshot, segments)
         for check in FILE_KINDS.checks(snapshot):
             check.run()
+        hooks.act("pre-restore", 0)
         with _outcome():
-            root = _create(the_plan, directory, options, watch, log, report)
+            root = _create(the_plan, directory, options, watch, log, report, hooks)
+        _after(hooks, "post-resume", root, log)
     _tell(the_plan, root, options, watch, log, report)
     return root
 
@@ -127,6 +131,7 @@ def _create(
     watch: Stopwatch,
     log: Log,
     report: Report,
+    hooks: Hooks,
 ) -> int:
     """Make the tree, bring it to where every task is ready, and let it go; the pid of its root."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
@@ -143,6 +148,8 @@ def _create(
         guard = partial(_guard_segments, last, the_plan, tree)
         build(the_plan, tree, log, report, after_births=guard)
         root = tree.processes[the_plan.tasks[0].pid].pid
+        hooks.act("post-restore", root)
+        _after(hooks, "pre-resume", root, log)
         if options.pidfile is not None:
             _write_pidfile(options, root)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
@@ -152,7 +159,15 @@ def _create(
 
 def _numbers(the_plan: RestorePlan) -> set[int]:
     """Every pid and tid of the tree, also those that are needed for a moment."""
-    return {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
+    return {tid for task in the_plan.tasks for tid in (task.pid, *task.tids)} | {*the_plan.stub.helpers}
+
+
+def _after(hooks: Hooks, moment: Moment, root: int, log: Log) -> None:
+    """Moments at which it is too late to say no."""
+    try:
+        hooks.act(moment, root)
+    except HookError as error:
+        log.error(str(error))
 
 
 def _guard_segments(last: ExitStack, the_plan: RestorePlan, tree: StubTree) -> None:
@@ -209,11 +224,9 @@ def _pages(stack: ExitStack, sets: list[ImageDirectory], file: PagesFile) -> int
 def _write_pidfile(options: RestoreOptions, pid: int) -> None:
     name = os.path.join(options.work_dir, options.pidfile or "")
     try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        processes.write_pidfile(name, pid)
     except OSError as error:
         raise RestoreError(f"the pidfile {name} cannot be written", errno=error.errno or 0) from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(str(pid))
 
 
 def _tell(

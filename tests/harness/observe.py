@@ -70,7 +70,7 @@ class Observation:
     @classmethod
     def of(cls, pid: int) -> Observation:
         """Look at ``pid``; its threads should be at rest or doing the same thing again and again."""
-        return cls(pid, dict(_facts(Path(f"/proc/{pid}"))))
+        return cls(pid, dict(_facts(Path(f"/proc/{speaker(pid)}"))))
 
     def again(self) -> Observation:
         """The same process as it is now."""
@@ -155,6 +155,19 @@ def stat_of(pid: int) -> list[str] | None:
     return None if text is None else text.rpartition(")")[2].split()
 
 
+def _state(tid: int) -> str:
+    state = (stat_of(tid) or ["gone"])[0]
+    return "running" if state in "RSD" else state
+
+
+def speaker(pid: int) -> int:
+    """By whose number ``/proc`` tells of what threads share: a thread that lives, if the main thread does not."""
+    if (stat_of(pid) or ["Z"])[0] not in "ZX":
+        return pid
+    others = sorted(map(int, _listed(Path(f"/proc/{pid}/task"))))
+    return next((tid for tid in others if (stat_of(tid) or ["Z"])[0] not in "ZX"), pid)
+
+
 def start_time(pid: int) -> int | None:
     """When it was born, in clock ticks of its own boot time: with the pid, what tells two processes apart."""
     stat = stat_of(pid)
@@ -162,10 +175,10 @@ def start_time(pid: int) -> int | None:
 
 
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
-    """What a restore has to bring back of a tree's form, by pid: name, parent, group, session, state, threads, files.
+    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, threads, files.
 
-    Numbers are those that the tasks themselves know, in their own pid namespace.  Of descriptors the number and the
-    flags, close-on-exec with them.
+    Numbers are those that the tasks themselves know, in their own pid namespace.  Of threads how they are; of
+    descriptors the number and the flags, close-on-exec with them.
     """
     shape: dict[int, tuple[object, ...]] = {}
     for member in tree_of(pid):
@@ -173,17 +186,17 @@ def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
         if stat is not None and own:
             name = (_read(Path(f"/proc/{member}/comm")) or "").strip()
             parent = "ours" if member == pid else inside(int(stat[1])).get("NStgid")
-            state = "running" if stat[0] in "RSD" else stat[0]
-            threads = sorted(
-                filter(None, (inside(member, int(tid)).get("NSpid") for tid in _threads(member)))
+            tids = map(int, _listed(Path(f"/proc/{member}/task")))
+            threads = {inside(member, tid).get("NSpid", 0): _state(tid) for tid in tids}
+            shape[own["NStgid"]] = (
+                name,
+                parent,
+                own["NSpgid"],
+                own["NSsid"],
+                threads,
+                _descriptor_flags(speaker(member)),
             )
-            group, session = own["NSpgid"], own["NSsid"]
-            shape[own["NStgid"]] = (name, parent, group, session, state, threads, _descriptor_flags(member))
     return shape
-
-
-def _threads(pid: int) -> list[str]:
-    return _listed(Path(f"/proc/{pid}/task"))
 
 
 def inside(pid: int, tid: int = 0) -> dict[str, int]:
