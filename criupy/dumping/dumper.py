@@ -122,7 +122,7 @@ def _dump(
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
         snapshots.write(snapshot, writer)
-        pages.finish(sync=options.sync)
+        pages.finish(facts.numbers(), sync=options.sync)
         writer.commit(snapshot.inventory, sync=options.sync)
         hooks.act("post-dump", options.tree)
         if not options.leave_running:

@@ -21,6 +21,7 @@ from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
+from criupy.resources.namespaces import pidns
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
@@ -47,7 +48,9 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not family.is_zombie(member)]
         pids = [member.pid for member in members]
-        obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
+        obstacles = _lasting(
+            lambda: [*_tree(pids, features), *_strangers(options, pids), *cgroups.obstacles(members, cgroup)]
+        )
     if obstacles:
         raise NotDumpable(obstacles)
     said = [line for pid in pids for line in _of_living(pid, _warnings(pid, features), root)]
@@ -116,6 +119,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(root, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
     yield from _whole_task(root, comm, stat)
+    yield from pidns.root_obstacles(root, comm)
     if stat.session != root and not options.shell_job:
         why = f"it is not a session leader (its session is {stat.session})"
         yield Obstacle(
@@ -138,6 +142,12 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     yield from _shared(speakers)
 
 
+def _strangers(options: DumpOptions, pids: Sequence[int]) -> Iterator[Obstacle]:
+    """Who would end with the tree."""
+    if not (options.leave_running or options.leave_stopped):
+        yield from pidns.strangers(options.tree, pids)
+
+
 def _memory(pid: int, files: memory.KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
     for one in memory.obstacles(family.speaker(pid), files, named):
         yield one._replace(pid=pid)
@@ -148,7 +158,7 @@ def look_again(speakers: Mapping[int, int]) -> None:
 
     `NotDumpable`.
     """
-    obstacles = [*_shared(speakers)]
+    obstacles = [*_shared(speakers), *pidns.obstacles_again(speakers)]
     if obstacles:
         raise NotDumpable(obstacles)
 
@@ -163,6 +173,7 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     if blocking:
         return
     yield from _namespaces(pid, comm, root)
+    yield from pidns.obstacles(pid, comm, root)
     speaker = family.speaker(pid)
     of_kinds = (kind.obstacles(speaker, features) for kind in THREAD_KINDS)
     for one in chain(chain.from_iterable(of_kinds), FILE_KINDS.obstacles(speaker, kin)):
@@ -238,7 +249,7 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     """A tree has clocks of its own after a restore, but only one pair of them."""
     own, theirs = namespaces.identify(os.getpid()), namespaces.identify(family.speaker(pid))
     for kind, inode in theirs.items():
-        if own.get(kind) != inode and kind not in ("cgroup", "time"):
+        if own.get(kind) != inode and kind not in ("cgroup", "pid", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
     if "time" in theirs and theirs["time"] != namespaces.identify(family.speaker(root)).get("time"):

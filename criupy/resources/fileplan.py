@@ -22,6 +22,7 @@ from criupy.resources import shmem
 from criupy.resources.shmem import Made
 
 if TYPE_CHECKING:
+    from criupy.images.pb.core_pb2 import fown_entry
     from criupy.linux.features import KernelFeatures
     from criupy.model.snapshot import Snapshot
     from criupy.resources.kind import FileKind, PlanSubject
@@ -195,7 +196,7 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
         for entry in entries:
             if entry.id not in table.at:
                 steps += kinds[entry.type].plan(entry, table)
-        for entry in entries:
+        for entry in entries if not snapshot.has_own_pids else ():
             steps += _owner(entry, table)
     for entries in table.groups.values():
         for entry in entries:
@@ -280,9 +281,11 @@ def plan_table(
         yield from table.place(info.id, info.fd, cloexec=bool(info.flags & FD_CLOEXEC))
     assert subject.task.ids is not None
     for entry in entries.values():
-        if entry.id not in shared.at:
+        is_first = shared.made_by[entry.id] == subject.task.ids.files_id
+        # The nursery knows the owners if it sees them.
+        if entry.id not in shared.at or (is_first and subject.snapshot.has_own_pids):
             yield from _owner(entry, table)
-        if shared.made_by[entry.id] == subject.task.ids.files_id:
+        if is_first:
             yield from kinds[entry.type].complete(entry, table)
 
 
@@ -317,9 +320,7 @@ def _owner(entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
                 f"fd {number} sends its signals to {fown.pid}, which is not in the image set: nobody gets them"
             )
         else:
-            # a thread other than the leader is not there before
-            late = fown.pid_type == _OWNER_TID and fown.pid != table.subject.task.pid
-            stage = Stage.ATTRIBUTES if late else table.stage
+            stage = _owner_stage(fown, table)
             owner = data(
                 struct.pack("ii", fown.pid_type, fown.pid), text=f"{{type {fown.pid_type}, pid {fown.pid}}}"
             )
@@ -331,6 +332,14 @@ def _owner(entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
                 yield table.step("setresuid", 0, 0, _KEEP, stage=stage, about=about)
     if body.flags & os.O_ASYNC:
         yield table.step("fcntl", number, F_SETFL, body.flags & SETTABLE, about=about)
+
+
+def _owner_stage(fown: fown_entry, table: TablePlan) -> Stage:
+    """A thread other than a leader is not there at first; after `Stage.CONTENT` those of all processes are."""
+    task = table.subject.task
+    if fown.pid_type != _OWNER_TID or fown.pid in {one.pid for one in table.snapshot.tasks}:
+        return table.stage
+    return Stage.ATTRIBUTES if fown.pid in task.threads else Stage.ZOMBIES
 
 
 def _body(entry: fdtable_pb2.file_entry, snapshot: Snapshot) -> Any:

@@ -22,6 +22,7 @@ from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 
@@ -86,11 +87,13 @@ class FileImages:
     """The images of a dump that are about files.
 
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
+    ``numbers``: what pids are in images.
     """
 
+    numbers: PidNumbers = UNCHANGED
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
-    numbers: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     """The descriptors by `OpenFile.pid` (that of the first process with a table) and file id."""
     files_ids: dict[int, int] = field(default_factory=dict)
     fs_ids: dict[int, int] = field(default_factory=dict)
@@ -203,29 +206,33 @@ class FileTable:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
         return self._path(pid, name, name)
 
-    def encode(self) -> FileImages:
-        """The messages.  Raises `NotDumpable` when a name leads elsewhere by now."""
+    def encode(self, numbers: PidNumbers = UNCHANGED) -> FileImages:
+        """The messages; owners have the ``numbers`` of the images.
+
+        Raises `NotDumpable` when a name leads elsewhere by now.
+        """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages()
+        images = FileImages(numbers)
         for speaker, found_files in self._descriptors.items():
             for file, one in found_files:
-                images.numbers.setdefault((speaker, one.id), []).append(file.fd)
+                images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            one.kind.encode(one, entry, images)
+            owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
+            one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
         for file_id, inode_id in self._memory.items():
             images.files[file_id] = file_entry(file_id, inode_id, None)
         images.files = dict(sorted(images.files.items()))
-        numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
-        images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
+        tables = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
+        images.files_ids = {pid: tables[holder] for pid, holder in self._table_of.items()}
         firsts = list(dict.fromkeys(self._fs_of.values()))
         images.fs_ids = {pid: firsts.index(holder) + FIRST_FILES_ID for pid, holder in self._fs_of.items()}
         for pid, found_files in self._descriptors.items():
-            images.fdinfo[numbers[pid]] = [
+            images.fdinfo[tables[pid]] = [
                 fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
                 for file, one in found_files
             ]

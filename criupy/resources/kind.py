@@ -18,6 +18,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
+
 if TYPE_CHECKING:
     from criupy.errors import Obstacle
     from criupy.images.pb import core_pb2, fdtable_pb2
@@ -107,6 +109,7 @@ class DumpSink:
     """Where `encode` leaves what does not belong into the core message: image-wide lists, by their home."""
 
     files: FileTable
+    numbers: PidNumbers = UNCHANGED
     seccomp_filters: list[tuple[bytes, int, int | None]] = field(default_factory=list)
     """(filter, flags, index of the next newer one)"""
     seccomp_leader: SeccompLeader | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,21 @@ CASES = [
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
+# Those that hold numbers of tasks are also run in a pid namespace of their own.
+WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+TREES_WITH_NUMBERS = {
+    "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
+    "tree_shared_memory.c", "tree_deep.c",
+}  # fmt: skip
+
+
+def in_own_pids(cases: list[Case], programs: set[str]) -> list[Case]:
+    """The cases of these programs, each as the init of a pid namespace."""
+    chosen = [case for case in cases if case.program in programs]
+    return [replace(case, environment={**case.environment, "OWN_PIDS": "1"}) for case in chosen]
+
+
+CASES += in_own_pids(CASES, WITH_NUMBERS)
 
 # What CRIU cannot do of tables that processes share.
 TABLES = {
@@ -82,6 +97,10 @@ TREES = [
         "tree_orphans.c", {"DEEP": "1"}, criu_dumps=True,
         not_criu="finds no leader for a session that is not a child's of the root",
     ),
+    Case(
+        "tree_orphans.c", {"FURTHER": "1"}, criu_dumps=True,
+        not_criu="gives orphans of other sessions to the reaper outside of the tree",
+    ),
     Case("tree_zombies.c"),
     Case("tree_zombies.c", {"BEYOND_CRIU": "1"}, criu_dumps=True, not_criu="keeps seven bits of an exit code"),
     Case("tree_stopped.c", not_criu_running="leaves a second stop signal pending"),
@@ -101,6 +120,11 @@ TREES = [
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
     Case("tree_deep.c"),
+    Case("pid_namespace.c", {"OWN_PIDS": "1"}),
+    Case(
+        "pid_namespace.c", {"OWN_PIDS": "1", "BEYOND_CRIU": "1"}, criu_dumps=True,
+        not_criu="gives descriptors to threads that are not there yet",
+    ),
     *(
         Case("tree_dead_leader.c", environment, not_criu=LEADERLESS, criu_restores=True)
         for environment in ({}, {"ROOT": "1"})
@@ -112,3 +136,4 @@ TREES = [
     Case("tree_leaderless.c", not_criu=LEADERLESS, criu_restores=True),
     Case("tree_leaderless.c", {"BEYOND_CRIU": "1"}, not_criu=LEADERLESS),
 ]  # fmt: skip
+TREES += in_own_pids(TREES, TREES_WITH_NUMBERS)

@@ -84,7 +84,7 @@ class Epoll(FileKind):
                 pos=target.pos,
             )
             if watch.strayed:
-                others = images.numbers.get((one.file.pid, watch.file_id), ())
+                others = images.open_at.get((one.file.pid, watch.file_id), ())
                 tfd.file, tfd.number = watch.file_id, target.tfd
                 tfd.tfd = next((fd for fd in others if fd not in taken), NOWHERE)
                 taken.add(tfd.tfd)

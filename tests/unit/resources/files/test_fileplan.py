@@ -17,7 +17,7 @@ from criupy.images.pb import core_pb2, fdtable_pb2, files_pb2, inventory_pb2
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan
 from criupy.model.snapshot import PipeData, Snapshot, TaskImages
-from criupy.resources.fileplan import F_DUPFD, F_SETFD, SPARE_NUMBERS, Numbers, open_steps
+from criupy.resources.fileplan import F_DUPFD, F_SETFD, F_SETOWN_EX, SPARE_NUMBERS, Numbers, open_steps
 from criupy.resources.kind import PlanSubject
 from criupy.resources.registry import FILE_KINDS
 
@@ -492,3 +492,26 @@ def test_an_instance_and_what_it_watches_meet_in_the_nursery() -> None:
 def test_a_watched_file_that_nobody_has() -> None:
     with pytest.raises(ImageError, match="needs file 0x1, which no task has open"):
         plan(snapshot([stray(7, 1), eventfd(0)], {0: 0}))
+
+
+def test_owners_of_what_is_shared_are_named_where_their_numbers_are_known() -> None:
+    """By the nursery; but by the first who has it, if the tree's pids are its own."""
+    fown = core_pb2.fown_entry(uid=0, euid=0, signum=0, pid_type=1, pid=PID)
+    saved = two_tasks([reg(b"/log", fown=fown)], {4: 0}, {5: 0})
+    owner = f"{F_SETOWN_EX}, {{type 1, pid {PID}}})"
+    assert [line for line in plan(saved)[0] if owner in line] == [f"hold: fcntl(1, {owner}"]
+    saved.inventory.root_ids.pid_ns_id = 1
+    for task in saved.tasks:
+        assert task.ids is not None
+        task.ids.pid_ns_id = 9
+    subject = PlanSubject(
+        PID, saved.root, saved, KernelFeatures(capabilities=-1, pagemap_scan=True), str, STUB
+    )
+    setters = [(step.tid, f"{step}") for step in steps_of(subject) if owner in f"{step}"]
+    assert setters == [(PID, f"fcntl(4, {owner}")]
+
+
+def test_an_owner_that_is_a_thread_of_another_waits_for_the_threads_of_all() -> None:
+    fown = core_pb2.fown_entry(uid=0, euid=0, signum=0, pid_type=0, pid=PID + 1)
+    saved = two_tasks([reg(b"/own"), reg(b"/its", fown=fown)], {3: 0}, {5: 1})
+    assert f"zombies: fcntl(5, {F_SETOWN_EX}, {{type 0, pid {PID + 1}}})" in plan(saved)[0]
