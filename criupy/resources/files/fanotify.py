@@ -13,13 +13,12 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux.capability import CAP_SYS_ADMIN
-from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, task
 from criupy.linux.procfs.fdinfo import FanotifyMark
 from criupy.model.plan import Stage, Step, path
@@ -65,7 +64,7 @@ class Fanotify(FileKind):
         if not capabilities >> CAP_SYS_ADMIN & 1:
             yield "its task has no CAP_SYS_ADMIN, and it would get more rights by a restore", "close it"
 
-    def astray(self, file: OpenFile, kin: Kin) -> Iterator[tuple[str, str]]:
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         for mark in _named(file):
             if mark.name is None:
                 yield mark.lost()

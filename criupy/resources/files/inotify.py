@@ -12,11 +12,10 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2
-from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo
 from criupy.linux.syscalls import IN_DONT_FOLLOW
 from criupy.model.plan import Stage, Step, path
@@ -47,7 +46,7 @@ class Inotify(FileKind):
         if unread:
             yield f"{unread} bytes of events that it has not read yet will be lost"
 
-    def astray(self, file: OpenFile, kin: Kin) -> Iterator[tuple[str, str]]:
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         inodes = [watch.inode for watch in fdinfo.inotify_watches(file.info.rest)]
         for inode, name in zip(inodes, watched.names(inodes, file.pid), strict=True):
             if name is None:

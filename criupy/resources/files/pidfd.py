@@ -9,18 +9,19 @@ Not kept: how a dead process has ended (PIDFD_GET_INFO).
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2
 from criupy.linux.abi import WALL
-from criupy.linux.family import Kin, descends
+from criupy.linux.family import descends
 from criupy.linux.procfs import fdinfo
 from criupy.model.plan import Ref, Stage, Step, clone_args
 from criupy.resources.fileplan import TablePlan
 from criupy.resources.filetable import Astray, Collected, FileImages
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
+from criupy.resources.pidnumbers import has_other_numbers
 
 _PIDFD_THREAD = os.O_EXCL
 _GIVEN = os.O_NONBLOCK | _PIDFD_THREAD
@@ -29,6 +30,7 @@ _INO_MASK = 0xFFFF_FFFF
 _PASSING = 1 << 41
 """From here on: tasks that are made to end, by the inode number that their descriptors had."""
 _HINT = "close it, or dump both together"
+_OWN_PIDS = "is in a pid namespace of its own, which cannot be dumped yet", "close it before the dump"
 
 
 class Pidfd(FileKind):
@@ -53,20 +55,26 @@ class Pidfd(FileKind):
         elif pid > 0 and file.flags & _PIDFD_THREAD and not _is_process(pid):
             yield f"it leads to the thread {pid} alone, which cannot be dumped yet", "close it"
 
-    def astray(self, file: OpenFile, kin: Kin) -> Iterator[tuple[str, str]]:
-        pid = fdinfo.pidfd_pid(file.info.rest)
-        if pid > 0 and not descends(pid, kin.pids):
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        pid, known = fdinfo.pidfd_pid(file.info.rest), {*pids}
+        if pid > 0 and not descends(pid, known) and not descends(pid, {*map(_process, known)}):
             yield _stranger(pid)
+        elif any(map(has_other_numbers, known)):
+            yield _OWN_PIDS
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         pid, pidfd = fdinfo.pidfd_pid(one.file.info.rest), entry.pidfd
         if pid > 0 and pid not in images.tree.pids and _is_process(pid):
             raise Astray(*_stranger(pid))
+        if images.tree.numbers.differ:
+            raise Astray(*_OWN_PIDS)
         pidfd.id, pidfd.ino, pidfd.nspid = one.id, one.file.info.ino & _INO_MASK, pid
         pidfd.flags = one.file.flags & ~os.O_ACCMODE
         pidfd.fown.CopyFrom(one.file.owner.message())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        if table.snapshot.has_own_pids:
+            raise ImageError("files.img", f"pidfd {entry.id:#x} {_OWN_PIDS[0]}")
         if self.early(entry):
             yield from self._plan_dead(entry, table)
             return
@@ -99,11 +107,16 @@ class Pidfd(FileKind):
 
 def _is_process(pid: int) -> bool:
     """Whether it is not one of the threads of a process beside its leader."""
+    return _process(pid) == pid
+
+
+def _process(tid: int) -> int:
+    """The process of a thread; the number itself if there is none any more."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return b"\nTgid:\t%d\n" % pid in file.read()
+        with open(f"/proc/{tid}/status", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"Tgid:"))
     except (FileNotFoundError, ProcessLookupError):
-        return True
+        return tid
 
 
 def _stranger(pid: int) -> tuple[str, str]:

@@ -8,18 +8,16 @@ from types import SimpleNamespace
 import pytest
 from unit.resources.files.test_fileplan import NOBODY, plan, snapshot, table_steps
 
-from criupy.dumping.encoding import ObjectIds
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux.procfs import fdinfo
 from criupy.resources.files.timerfd import TimerFacts, Timerfd
-from criupy.resources.filetable import Collected, FileImages, Tree
+from criupy.resources.filetable import Collected, FileImages
 from criupy.resources.openfile import NOBODY as NO_OWNER
 from criupy.resources.openfile import OpenFile
 
 TEXT = b"clockid: %d\nticks: 3\nsettime flags: 0%o\nit_value: (%d, 999999999)\nit_interval: (1, 5)\n"
 SECOND = 10**9
-IMAGES = FileImages(Tree(frozenset(), ObjectIds().namespace))
 
 
 def timerfd(**fields: int) -> fdtable_pb2.file_entry:
@@ -32,7 +30,7 @@ def encoded(text: bytes, now: int) -> files_pb2.timerfd_entry:
     info = fdinfo.FdInfo(0, os.O_RDWR | os.O_CLOEXEC, 0, 1, text)
     file = OpenFile(1, 5, b"anon_inode:[timerfd]", info, None, NO_OWNER, -1)
     kind, entry = Timerfd(), fdtable_pb2.file_entry(type=fdtable_pb2.TIMERFD, id=7)
-    kind.encode(Collected(7, kind, file, TimerFacts(text, now)), entry, IMAGES)
+    kind.encode(Collected(7, kind, file, TimerFacts(text, now)), entry, FileImages())
     return entry.tfd
 
 
