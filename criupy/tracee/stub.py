@@ -489,12 +489,13 @@ class StubTree:
             base = RemoteAddress(self._plan.base)
             leader = StubThread(tracee, maker.code, maker.table, maker.capacity, maker.meeting)
             process = StubProcess(number, leader, pidfd, self._buffer, Tables(base + _PAGE + _MAIN_TABLE))
+        is_root = len(self.processes) == 1  # others of the nursery's only pass by
         self.processes[number] = process
         maker.born.popleft()
         wait(tracee, _BIRTH)
-        if mother is self.processes[NURSERY]:
+        if is_root:
             self._settle(leader)
-        elif not shares_memory:
+        elif mother is not self.processes[NURSERY] and not shares_memory:
             leader.table, leader.capacity = RemoteAddress(self._plan.base) + _PAGE, _MAIN_TABLE
         return process
 
