@@ -25,12 +25,15 @@ from criupy.linux.features import KernelFeatures, probe
 from criupy.log import Log, Report
 from criupy.model import snapshot as snapshots
 from criupy.options import DumpOptions
+from criupy.resources.filetable import FileTable
 from criupy.resources.registry import FILE_KINDS
 from criupy.tracee.freezer import freeze_tree
 from criupy.tracee.frozen import FrozenTree
 
 _FOR_EVER = 1e9
 _OF_A_CGROUP = 10.0
+_TO_READ = (0.005, 0.02, 0.1)
+"""In seconds, how long a tree that was stopped at the wrong moment runs on until it is stopped again."""
 
 
 @dataclass
@@ -103,10 +106,7 @@ def _dump(
         images.table.look_ahead(member.pid)
     shmem, segments = images.table.shmem, images.table.segments
     with closing(shmem), closing(segments), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
-        watch.start("freezing")
-        watch.start("frozen")
-        tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
-        watch.stop("freezing")
+        tree = _freeze(options, cgroup, images.table, frozen, watch, log)
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})
@@ -133,6 +133,30 @@ def _dump(
             watch.stop("frozen")
     written = sum(process.memory.nr_pages for process in facts.processes) - pages.spared
     _tell(options, facts, written, _fate(options, cgroup), watch, log, report)
+
+
+def _freeze(
+    options: DumpOptions,
+    cgroup: Cgroup | None,
+    table: FileTable,
+    frozen: ExitStack,
+    watch: Stopwatch,
+    log: Log,
+) -> FrozenTree:
+    """The tree, stopped.  With events before it that no image can hold, it is let go for a moment to read them."""
+    for pause in (*_TO_READ, 0):
+        watch.start("freezing")
+        watch.start("frozen")
+        tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
+        watch.stop("freezing")
+        unread = table.unread(tree.processes)
+        if not unread or not pause:
+            break
+        frozen.close()
+        time.sleep(pause)
+    if unread:
+        log.warning(f"{unread} bytes of events were not read, and a restore does not bring them back")
+    return tree
 
 
 def _patience(options: DumpOptions) -> float:

@@ -8,6 +8,7 @@ File ids are one sequence for everything that is opened, be it a descriptor, a m
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +22,16 @@ from criupy.linux import elf, family, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
-from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
+from criupy.resources.openfile import (
+    NOBODY,
+    UNREACHABLE,
+    Ahead,
+    OpenFile,
+    Owner,
+    nameless,
+    open_files,
+    unread,
+)
 from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
@@ -165,6 +175,8 @@ class FileTable:
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
+        self._queues: dict[int, list[int]] = {}
+        """By pid, the descriptors of kinds that lose what was not read."""
 
     def new_id(self) -> int:
         self._last += 1
@@ -179,7 +191,18 @@ class FileTable:
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            self._ahead[pid] = Ahead(family.speaker(pid))
+            ahead = self._ahead[pid] = Ahead(family.speaker(pid))
+            self._queues[pid] = [fd for fd, (_, _, link) in ahead.said.items() if self._loses_unread(link)]
+
+    def _loses_unread(self, link: bytes) -> bool:
+        kind = self._kinds.get(nameless(link)) if link.startswith(b"anon_inode:") else None
+        return kind is not None and kind.loses_unread
+
+    def unread(self, processes: Iterable[FrozenProcess]) -> int:
+        """Bytes that frozen tasks have not read and that cannot be kept; of the descriptors from before the freeze."""
+        return sum(
+            _unread(process.pidfd, fd) for process in processes for fd in self._queues.get(process.pid, ())
+        )
 
     def descriptors(self, process: FrozenProcess) -> None:
         """Collects all descriptors of a frozen task; those of a table that it shares are collected once.
@@ -315,6 +338,19 @@ class FileTable:
             file_id = self._path_ids[key] = self.new_id()
             self._memory[file_id] = self.shmem.add(where, name)
         return self._path_ids[key]
+
+
+def _unread(pidfd: int, fd: int) -> int:
+    try:
+        own = syscalls.pidfd_getfd(pidfd, fd)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return 0  # closed since
+    try:
+        return unread(own)
+    finally:
+        os.close(own)
 
 
 def find_kind(kinds: Mapping[str, FileKind], file: OpenFile) -> FileKind:
@@ -472,6 +508,7 @@ class Refused:
     hint: str = "close it before the dump, or stop what uses it"
     held: bool = False
     nameless: bool = False
+    loses_unread: bool = False
 
     @property
     def type(self) -> fdtable_pb2.fd_types:

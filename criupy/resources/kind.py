@@ -185,6 +185,11 @@ class FileKind(Protocol):
         return False
 
     @property
+    def loses_unread(self) -> bool:
+        """Whether what waits to be read cannot be kept: then a dump gives tasks a moment to read it."""
+        return False
+
+    @property
     def name(self) -> str: ...
 
     @property

@@ -8,6 +8,7 @@ import os
 import resource
 import stat
 import struct
+import termios
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -76,7 +77,7 @@ class OpenFile(NamedTuple):
         if self.info.flags & os.O_PATH:
             return ("O_PATH",)
         if self.stat is None:
-            return (_nameless(self.link),)
+            return (nameless(self.link),)
         if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
             return ("memfd",)
         word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
@@ -97,10 +98,20 @@ _SORTS = {
 }
 
 
-def _nameless(link: bytes) -> str:
+def nameless(link: bytes) -> str:
     """``pipe`` of ``pipe:[4711]``, and all of ``anon_inode:[eventfd]``."""
     kind, _, number = link.partition(b":")
     return (kind if number[1:-1].isdigit() else link).decode("utf-8", "backslashreplace")
+
+
+def unread(own: int) -> int:
+    """Bytes that can be read from a descriptor of ours (FIONREAD); 0 where the kernel does not tell."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(own, termios.FIONREAD, bytes(4)))[0])
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL):
+            raise
+        return 0
 
 
 class Ahead:
