@@ -123,7 +123,7 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
         ),
         clocks,
     )
-    table.relate()
+    table.all_are_known()
     return facts
 
 
