@@ -90,6 +90,10 @@ class Collected(NamedTuple):
     facts: Any
 
 
+Look = Callable[[Sequence[Collected]], Iterator[tuple[str, str]]]
+"""Finds out what a file has to do with others; gives (why, hint) if that cannot be dumped."""
+
+
 class Tree(NamedTuple):
     """What files may lead to.
 
@@ -149,6 +153,7 @@ class FileTable:
         self._kinds = kinds
         self._last = 0
         self._collected: list[Collected] = []
+        self._looks: list[tuple[OpenFile, Look]] = []
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
@@ -208,12 +213,16 @@ class FileTable:
         if obstacles:
             raise NotDumpable(obstacles)
 
-    def relate(self) -> None:
-        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+    def when_all_are_known(self, file: OpenFile, look: Look) -> None:
+        """Asks for ``look`` at the files of all tasks, still frozen."""
+        self._looks.append((file, look))
+
+    def all_are_known(self) -> None:
+        """The descriptors of all tasks are collected.  Raises `NotDumpable`."""
         obstacles = [
-            Obstacle(one.file.pid, _comm(one.file.pid), _what(one.kind, one.file), why, hint)
-            for one in self._collected
-            for why, hint in one.kind.relate(one, self._collected)
+            Obstacle(file.pid, _comm(file.pid), _what(find_kind(self._kinds, file), file), why, hint)
+            for file, look in self._looks
+            for why, hint in look(self._collected)
         ]
         if obstacles:
             raise NotDumpable(obstacles)
@@ -497,9 +506,6 @@ class Refused:
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, _comm(file.pid))])
-
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")

@@ -88,7 +88,7 @@ def _wait(condition: Callable[[], bool]) -> None:
 def collect(pid: int) -> tuple[FileImages, core_pb2.fs_entry]:
     table = FILE_KINDS.table()
     table.descriptors(SimpleNamespace(pid=pid, speaker=pid))  # type: ignore[arg-type]
-    table.relate()
+    table.all_are_known()
     facts = fs.collect(pid, table)
     return table.encode(), fs.encode(facts)
 
