@@ -124,7 +124,7 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
     root = tree.processes[0].pid
     nested = pidns.is_nested(root)
     requests, reader = _Requests(features, keep_status=nested), memory.Reader(table, features)
-    return TreeFacts(
+    facts = TreeFacts(
         tuple(
             _collect(
                 living[member.pid],
@@ -141,6 +141,8 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
         clocks,
         nested,
     )
+    table.relate()
+    return facts
 
 
 def _place(member: Member, root: int) -> Place:

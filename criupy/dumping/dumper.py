@@ -109,7 +109,7 @@ def _dump(
         watch.stop("freezing")
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
-        firstlook.look_again([process.pid for process in tree.processes])
+        firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
         watch.start("memory")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -93,6 +93,8 @@ class FileImages:
     numbers: PidNumbers = UNCHANGED
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
+    open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """The descriptors by `OpenFile.pid` (that of the first process with a table) and file id."""
     files_ids: dict[int, int] = field(default_factory=dict)
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
@@ -183,6 +185,16 @@ class FileTable:
         if obstacles:
             raise NotDumpable(obstacles)
 
+    def relate(self) -> None:
+        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+        obstacles = [
+            Obstacle(one.file.pid, _comm(one.file.pid), _what(one.kind, one.file), why, hint)
+            for one in self._collected
+            for why, hint in one.kind.relate(one, self._collected)
+        ]
+        if obstacles:
+            raise NotDumpable(obstacles)
+
     def mapped(self, pid: int, start: int, end: int) -> int:
         """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
 
@@ -203,6 +215,9 @@ class FileTable:
         if obstacles:
             raise NotDumpable(obstacles)
         images = FileImages(numbers)
+        for speaker, found_files in self._descriptors.items():
+            for file, one in found_files:
+                images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
             owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
@@ -346,6 +361,9 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
     comm = _comm(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
+        kind = find_kind(kinds, file)
+        for why, hint in kind.obstacles_among(file, _speakers(kin)):
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
@@ -355,6 +373,12 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
         if problem:
             yield Obstacle(pid, comm, name, *problem)
     yield from _separate_threads(pid, comm)
+
+
+def _speakers(kin: Kin) -> Iterator[int]:
+    for pid in kin.pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
 
 
 _TABLES = {syscalls.KCMP_FILES: "descriptors", syscalls.KCMP_FS: "a working directory, root and umask"}
@@ -433,14 +457,26 @@ class Refused:
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
 
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, _comm(file.pid))])
+
+    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")
+
+    def reaches(self, entry: fdtable_pb2.file_entry) -> Iterator[int]:
+        return iter(())
+
+    def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        return iter(())
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return iter(())

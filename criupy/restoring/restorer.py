@@ -199,8 +199,10 @@ def _space(the_plan: RestorePlan) -> int:
 def _make_room(the_plan: RestorePlan) -> None:
     """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
     own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 2 * len(the_plan.stub.pages)
-    shared = sum(1 for step in the_plan.steps if step.stage is Stage.HOLD)
-    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + shared + 1)
+    holding = [step for step in the_plan.steps if step.stage is Stage.HOLD]
+    targets = (step.args[1] for step in holding if step.call == "dup3")
+    lent = max((number for number in targets if isinstance(number, int)), default=0)
+    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + len(holding) + 1, lent + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))

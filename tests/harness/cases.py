@@ -43,6 +43,7 @@ BEYOND_CRIU = {
     "signals.c": "resets an ignored SIGTRAP",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
+WATCHED = "looks for the files of an epoll instance in the first of its processes only"
 LEADERLESS = "refuses a process whose main thread has ended"
 SEGMENTS = "dumps System V segments only with an IPC namespace"
 CASES = [
@@ -51,6 +52,7 @@ CASES = [
     Case("credentials.c", {"BEYOND_CRIU": "1", "THREADS": "1"}, not_criu=BEYOND_CRIU["credentials.c"]),
     Case("locked_privileges.c", not_criu=BEYOND_CRIU["credentials.c"]),
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
+    Case("epoll_strays.c", not_criu="takes one number for two registrations of a file"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
@@ -109,9 +111,9 @@ TREES = [
     Case("tree_files.c"),
     Case(
         "tree_files.c", {"BEYOND_CRIU": "1"},
-        not_criu="looks for the files of an epoll instance in the first of its processes only",
-        refused="no descriptor leads to it now",
+        not_criu=WATCHED,
     ),
+    Case("tree_watchers.c", not_criu=WATCHED),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),

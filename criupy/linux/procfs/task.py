@@ -45,6 +45,11 @@ class Stat(NamedTuple):
         return self.number(9)
 
     @property
+    def threads(self) -> int:
+        """How many there are; none is left of a process that has been waited for."""
+        return self.number(20)
+
+    @property
     def start_time(self) -> int:
         """Since boot, in clock ticks."""
         return self.number(22)
