@@ -43,7 +43,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
+        obstacles = _lasting(lambda: [*_tree(pids, features, options), *cgroups.obstacles(members, cgroup)])
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -108,7 +108,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
         )
 
 
-def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
+def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
     files: memory.KnownFiles = {}
@@ -116,6 +116,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, memory.obstacles(pid, files, named), root)
+    yield from FILE_KINDS.obstacles_together(pids, shell_job=options.shell_job)
     yield from _shared(pids)
 
 

@@ -217,6 +217,16 @@ class TaskPlan(NamedTuple):
     """The same of its address space."""
 
 
+class Terminal(NamedTuple):
+    """Something of a terminal that the nursery is given; what ``number`` is depends on the ``kind``.
+
+    See `criupy.resources.terminalrestore`.
+    """
+
+    kind: str
+    number: int
+
+
 class StubPlan(NamedTuple):
     """What all tasks have in common while they are being built."""
 
@@ -228,8 +238,15 @@ class StubPlan(NamedTuple):
     """The number of a descriptor that every task has for the nursery, above all of its own."""
     pages: tuple[PagesFile, ...] = ()
     """The pages files; the nursery has them open at their places in here."""
+    terminals: tuple[Terminal, ...] = ()
+    """What it has open at the numbers after those."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
+
+    @property
+    def given(self) -> int:
+        """How many descriptors the nursery has from the beginning, at the numbers from 0 on."""
+        return len(self.pages) + len(self.terminals)
 
 
 STUB_SPACE = 1 << 30

@@ -164,7 +164,7 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
             members.setdefault(group, {})[entry.id] = entry
             made_by.setdefault(entry.id, files_id)
     table = TablePlan(subject, Stage.HOLD)
-    for number in range(len(subject.stub.pages)):
+    for number in range(subject.stub.given):
         table.numbers.occupy(number)
     steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
     for group, holders in tables.items():

@@ -24,6 +24,7 @@ from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
+from criupy.resources.terminal import Lead, Terminals
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -94,6 +95,7 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+    terminal_ids: dict[Lead, int] = field(default_factory=dict)
 
 
 class _Probe(NamedTuple):
@@ -115,9 +117,12 @@ def _compare_directories(pid: int, other: int) -> int:
 
 
 class FileTable:
-    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`."""
+    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`.
 
-    def __init__(self, kinds: Mapping[str, FileKind]) -> None:
+    ``shell_job``: one terminal may be looked after from outside.
+    """
+
+    def __init__(self, kinds: Mapping[str, FileKind], *, shell_job: bool = False) -> None:
         self._kinds = kinds
         self._last = 0
         self._collected: list[Collected] = []
@@ -132,6 +137,7 @@ class FileTable:
         self._seen: set[Hashable] = set()
         self.shmem = SharedMemory()
         self.segments = Segments()
+        self.terminals = Terminals(shell_job=shell_job)
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -188,7 +194,7 @@ class FileTable:
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages()
+        images = FileImages(terminal_ids=self.terminals.ids())
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
             one.kind.encode(one, entry, images)

@@ -27,7 +27,7 @@ from criupy.model.plan import RestorePlan, Stage, TaskPlan
 from criupy.model.snapshot import Snapshot, load
 from criupy.options import RestoreOptions
 from criupy.planner import plan
-from criupy.resources import sysvshm
+from criupy.resources import sysvshm, terminalrestore
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import likeness
@@ -75,7 +75,7 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
         for check in FILE_KINDS.checks(snapshot):
             check.run()
         with _outcome():
-            _create(the_plan, directory, options, watch, log, report)
+            _create(the_plan, directory, snapshot, options, watch, log, report)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
 
@@ -112,6 +112,7 @@ def _check_free(the_plan: RestorePlan) -> None:
 def _create(
     the_plan: RestorePlan,
     directory: ImageDirectory,
+    snapshot: Snapshot,
     options: RestoreOptions,
     watch: Stopwatch,
     log: Log,
@@ -125,15 +126,19 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
+        terminals, wanted = terminalrestore.Terminals(snapshot), the_plan.stub.terminals
+        provided = terminalrestore.provide(terminals, wanted, shell_job=options.shell_job)
+        files = [*pages, *stack.enter_context(provided)]
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
-        tree = stack.enter_context(StubTree(the_plan.stub, pages, space, suspend_seccomp=suspend_seccomp))
+        tree = stack.enter_context(StubTree(the_plan.stub, files, space, suspend_seccomp=suspend_seccomp))
         nursery = tree.create_nursery(unwanted)
         last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
-        tree.release(the_plan.tasks, stopped=options.leave_stopped)
+        with terminalrestore.taken_over(terminals, wanted):
+            tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
 
 
@@ -163,9 +168,9 @@ def _space(the_plan: RestorePlan) -> int:
 
 def _make_room(the_plan: RestorePlan) -> None:
     """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
-    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 2 * len(the_plan.stub.pages)
+    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 3 * the_plan.stub.given
     shared = sum(1 for step in the_plan.steps if step.stage is Stage.HOLD)
-    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + shared + 1)
+    needed = max(the_plan.stub.nursery_fd + 1, own, the_plan.stub.given + shared + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))

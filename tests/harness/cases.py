@@ -96,6 +96,11 @@ TREES = [
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
     Case("tree_deep.c"),
+    Case("tree_terminal.c"),
+    Case(
+        "tree_terminal.c", {"BEYOND_CRIU": "1"},
+        not_criu="takes the terminal from all but the leader of a session, and changes what was typed and printed",
+    ),
     *(
         Case(
             "tree_dead_leader.c", environment, refused="its main thread has ended while others run",

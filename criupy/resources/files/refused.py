@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from criupy.resources.filetable import Refused
 
-_TTY_MAJORS = (4, 5, *range(136, 144), 188, 204)
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 
 REFUSED = (
@@ -13,11 +12,6 @@ REFUSED = (
     Refused("fanotify", ("anon_inode:[fanotify]",)),
     Refused("timerfd", ("anon_inode:[timerfd]",)),
     Refused("signalfd", ("anon_inode:[signalfd]",)),
-    Refused(
-        "terminal",
-        tuple(f"character device {major}" for major in _TTY_MAJORS),
-        "start the program with its input and output on files or /dev/null",
-    ),
     Refused("pidfd", ("pidfd", "anon_inode:[pidfd]")),
     Refused("io_uring", ("anon_inode:[io_uring]",)),
     Refused("userfaultfd", ("anon_inode:[userfaultfd]",)),
