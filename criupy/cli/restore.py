@@ -31,6 +31,15 @@ def run(**values: Any) -> None:
         )
         root = restore_tree(options, log, report)
     if root and not values["restore_detached"]:
+        _wait(root, values)
+
+
+def _wait(root: int, values: dict[str, Any]) -> None:
+    if values["shell_job"] and not values["leave_stopped"]:
+        from criupy.restoring import foreground
+
+        foreground.wait(root)
+    else:
         os.waitpid(root, 0)
 
 
