@@ -30,7 +30,7 @@ PROGRAMS = [
     "guard_regions.c", "huge_pages.c", "identity.c", "interval_timers.c", "layout.c", "limits.c",
     "memory_advice.c", "memory_barriers.c", "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c",
     "restartable_sequences.c", "scheduling.c", "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c",
-    "shared_descriptions.c", "signals.c", "thread_ends.c", "zero_memory.c",
+    "shared_descriptions.c", "signals.c", "terminals.c", "thread_ends.c", "zero_memory.c",
 ]  # fmt: skip
 BEYOND_CRIU = {
     "event_counters.c": "has no place for an eventfd's flag and the upper half of its count",
@@ -39,6 +39,7 @@ BEYOND_CRIU = {
     "regular_files.c": "drops O_DIRECTORY",
     "scheduling.c": "does not restore affinity",
     "signals.c": "resets an ignored SIGTRAP",
+    "terminals.c": "changes what was typed and printed, and drops exclusive mode and a stop",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
 SEGMENTS = "dumps System V segments only with an IPC namespace"

@@ -17,7 +17,13 @@ from harness.target import TargetError, wait_until
 
 PROMPT = "READY> "
 SHELL = "bash --norc --noprofile -i"
-ENVIRONMENT = {"PS1": PROMPT, "TERM": "xterm", "HISTFILE": "", "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+ENVIRONMENT = {
+    "PS1": PROMPT,
+    "TERM": "xterm",
+    "HISTFILE": "",
+    "PATH": os.environ["PATH"],
+    "LC_ALL": "C.UTF-8",
+}
 
 
 @dataclass

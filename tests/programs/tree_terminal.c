@@ -10,7 +10,7 @@
 #include <termios.h>
 
 static int master, slave = -1;
-static pid_t shell, job, background;
+static pid_t shell, job, background, loner;
 static struct termios attributes;
 static struct winsize size = { 33, 101, 7, 9 };
 static volatile sig_atomic_t interrupts, changes;
@@ -112,6 +112,18 @@ static void in_background(void *unused)
 	}
 }
 
+/* In the session, but not at its terminal any more. */
+static void in_loner(void *unused)
+{
+	(void)unused;
+	if (beyond_criu())
+		MUST(ioctl(slave, TIOCNOTTY) == 0);
+	is_set_up();
+	until("background");
+	if (beyond_criu())
+		CHECK(open("/dev/tty", O_RDWR) == -1 && errno == ENXIO);
+}
+
 static void in_shell(void *unused)
 {
 	int tty;
@@ -129,6 +141,7 @@ static void in_shell(void *unused)
 	signal(SIGTTOU, SIG_IGN);
 	job = child(in_job, NULL);
 	background = child(in_background, NULL);
+	loner = child(in_loner, NULL);
 	MUST(setpgid(job, job) == 0 || errno == EACCES);
 	MUST(tcsetpgrp(slave, job) == 0);
 	is_set_up();
@@ -146,6 +159,7 @@ static void in_shell(void *unused)
 	CHECK_EQ(tcgetpgrp(slave), getpgrp());
 	did("shell again");
 	CHECK_ENDED_WELL(background);
+	CHECK_ENDED_WELL(loner);
 }
 
 static void make_terminal(void)
@@ -190,7 +204,7 @@ int main(void)
 	}
 	catch_signals();
 	shell = child(in_shell, NULL);
-	wait_set_up(3);
+	wait_set_up(4);
 
 	ready();
 	check_terminal(number);
