@@ -32,7 +32,7 @@ def _on(*commands: str) -> frozenset[str]:
     return frozenset(commands)
 
 
-_ALL = _on("dump", "restore", "check")
+_ALL = _on("dump", "restore", "check", "service")
 _IMAGES = _on("dump", "restore")
 
 OPTIONS: tuple[Option, ...] = (
@@ -83,7 +83,31 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("display-stats", "flag", _IMAGES, "print statistics at the end", default=False),
     Option("restore-detached", "flag", _on("restore"), "end when the tree runs", short="d", default=False),
-    Option("pidfile", "text", _on("restore"), "write the pid of the root task to FILE", metavar="FILE"),
+    Option(
+        "daemon", "flag", _on("service"), "go to the background once it listens", short="d", default=False
+    ),
+    Option(
+        "address",
+        "text",
+        _on("service"),
+        "where it listens, relative to work-dir",
+        metavar="PATH",
+        default="criu_service.socket",
+    ),
+    Option(
+        "status-fd",
+        "number",
+        _on("service"),
+        "write a zero byte to this descriptor, and close it, once it listens",
+        metavar="FD",
+    ),
+    Option(
+        "pidfile",
+        "text",
+        _on("restore", "service"),
+        "write the pid of the root task, or of the service, to FILE",
+        metavar="FILE",
+    ),
     Option(
         "plan",
         "flag",
