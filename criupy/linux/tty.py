@@ -20,6 +20,9 @@ TIOCSPTLCK, TIOCGPTN, TIOCGDEV, TIOCGPKT, TIOCGPTLCK, TIOCGEXCL = (
 )  # fmt: skip
 TCGETS2, TCSETS2 = 0x802C542A, 0x402C542B
 TCOOFF, TCOON = 0, 1
+_KDGETMODE, _KDGKBMODE, _VT_GETMODE = 0x4B3B, 0x4B44, 0x5601
+_KD_TEXT, _VT_AUTO = 0, 0
+_K_CHARACTERS = (1, 3)
 
 OPOST = 0o1
 ICANON = 0o2
@@ -150,6 +153,25 @@ def pts_device(index: int) -> int:
     """The device number of /dev/pts/N."""
     major, minor = divmod(index, _PTS_PER_MAJOR)
     return os.makedev(PTS_MAJORS.start + major, minor)
+
+
+def is_console(device: int) -> bool:
+    """Whether it is /dev/console or a virtual console, which nobody has to look after."""
+    return device == CONSOLE or noun(device) == "virtual console"
+
+
+def plays_itself(fd: int) -> bool:
+    """Whether a virtual console shows text, types characters, and is switched by the kernel: no X server has it.
+
+    Source: Linux include/uapi/linux/kd.h, vt.h.
+    """
+    in_text = number(fd, _KDGETMODE) == _KD_TEXT and number(fd, _KDGKBMODE) in _K_CHARACTERS
+    return in_text and fcntl.ioctl(fd, _VT_GETMODE, bytes(8))[0] == _VT_AUTO
+
+
+def old_encoding(device: int) -> int:
+    """A device number as CRIU's images have it.  Source: Linux include/linux/kdev_t.h, ``old_encode_dev``."""
+    return os.major(device) << 8 | os.minor(device)
 
 
 def noun(device: int) -> str:

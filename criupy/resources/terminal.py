@@ -30,10 +30,9 @@ from criupy.resources.terminalcontent import NOTHING, Content, Pair
 
 CURRENT_ID = 1006 << 1
 """Of /dev/tty.  Source: CRIU's images."""
-_OTHER_ID = 1002 << 1
-"""Of the one terminal besides that is no pseudo terminal."""
-_HUNG_UP_ID = 1 << 24
-"""Added where a terminal that is gone has the number of one that is there."""
+_OTHER_IDS = {"console": 1002 << 1, "virtual console": 1004 << 1, "serial line": 1010 << 1}
+_FURTHER = 1 << 24
+"""Added to an id that another terminal has: of another console, or one that is gone and whose number is used again."""
 MASTER, SLAVE, CURRENT, OTHER = "master", "slave", "current", "other"
 
 
@@ -61,14 +60,10 @@ def lead(file: OpenFile) -> Lead:
         return Lead(MASTER, tty.pts_device(tty.number(file.own, tty.TIOCGPTN)), hung_up=False)
     role = CURRENT if device == tty.CURRENT else OTHER if tty.pts_index(device) is None else SLAVE
     try:
-        return Lead(role, device_number(tty.number(file.own, tty.TIOCGDEV)), hung_up=False)
+        behind = device_number(tty.number(file.own, tty.TIOCGDEV))
+        return Lead(role, device if role == OTHER else behind, hung_up=False)
     except OSError:
         return Lead(role, device, hung_up=True)
-
-
-def _old_encoding(device: int) -> int:
-    """As CRIU has it.  Source: Linux include/linux/kdev_t.h, ``old_encode_dev``."""
-    return os.major(device) << 8 | os.minor(device)
 
 
 # Before the freeze
@@ -110,7 +105,11 @@ def obstacles(ends: Iterable[Found], *, shell_job: bool) -> Iterator[Obstacle]:
     ends = list(ends)
     masters = {end.lead.pts for end in ends if end.lead.role == MASTER}
     slaves = {end.lead.pts for end in ends if end.lead.role != MASTER}
-    outside = [end for end in ends if not end.lead.hung_up and end.lead.pts not in masters]
+    outside = [
+        end
+        for end in ends
+        if not end.lead.hung_up and end.lead.pts not in masters and not tty.is_console(end.lead.device)
+    ]
     job = outside[0].lead.device if outside and shell_job else None
     for end in outside:
         if end.lead.device != job:
@@ -263,15 +262,13 @@ class Terminals:
 
     def ids(self) -> dict[Lead, int]:
         """The ``tty_info_id`` of each."""
-        return {key: self._id(key) for key in self._ends}
-
-    def _id(self, key: Lead) -> int:
-        if key.role == CURRENT:
-            return CURRENT_ID
-        if key.pts is None:
-            return _OTHER_ID
-        taken = key.hung_up and key._replace(hung_up=False) in self._ends
-        return (key.pts << 1 | (key.role == MASTER)) + (_HUNG_UP_ID if taken else 0)
+        found: dict[int, Lead] = {}
+        for key in sorted(self._ends, key=lambda key: key.hung_up):
+            number = _id(key)
+            while number in found:
+                number += _FURTHER
+            found[number] = key
+        return {key: number for number, key in found.items()}
 
     def entries(self) -> dict[int, files_pb2.tty_info_entry]:
         """By id."""
@@ -285,6 +282,14 @@ class Terminals:
             for number, unread in found
             if unread != NOTHING
         }
+
+
+def _id(key: Lead) -> int:
+    if key.role == CURRENT:
+        return CURRENT_ID
+    if key.pts is None:
+        return _OTHER_IDS.get(tty.noun(key.device), max(_OTHER_IDS.values()))
+    return key.pts << 1 | (key.role == MASTER)
 
 
 def _pair(master: _End, slave: _End | None) -> Pair:
@@ -307,7 +312,7 @@ def _info(number: int, end: _End) -> files_pb2.tty_info_entry:
         packet_mode=state.packet_mode,
         sid=state.session,
         pgrp=state.foreground,
-        rdev=_old_encoding(state.rdev),
+        rdev=tty.old_encoding(state.rdev),
         dev=state.dev,
         uid=state.uid,
         gid=state.gid,

@@ -26,8 +26,10 @@ from criupy.model.snapshot import Snapshot
 from criupy.resources import terminalcontent
 from criupy.resources.terminalcontent import Content, Held, Pair
 
-PAIR, GONE, JOB, CURRENT = "pair", "gone", "job", "current"
-"""What the nursery is given: a master; a slave that hung up; criupy's own terminal; the place for one of /dev/tty."""
+MASTER, SLAVE, GONE, DEVICE, CURRENT, JOB = "master", "slave", "gone", "device", "current", "job"
+"""What an end of a terminal is.  All but a slave of the tree's own pairs are given to the nursery: GONE is a slave that
+hung up, DEVICE a console, CURRENT the place for one of /dev/tty, JOB the terminal that criupy was started in.
+"""
 _PTMX_OLD = 5 << 8 | 2
 _MOST_PAIRS = 1 << 12
 _AT_FDCWD = -100
@@ -36,12 +38,14 @@ _TAKING_OVER = {signal.SIGTTOU, signal.SIGTTIN}
 
 
 def role(info: files_pb2.tty_info_entry) -> str:
-    """Of the end of a terminal: ``master``, or what it would be given to the nursery as, if it is."""
+    """Of an end of a terminal, as far as it can be seen by itself."""
     if info.type == files_pb2.CTTY:
         return CURRENT
-    if info.type == files_pb2.PTY and info.rdev == _PTMX_OLD:
-        return PAIR
-    return JOB if info.HasField("termios") else GONE
+    if not info.HasField("termios"):
+        return GONE
+    if info.type != files_pb2.PTY:
+        return DEVICE
+    return MASTER if info.rdev == _PTMX_OLD else SLAVE
 
 
 class Terminals:
@@ -52,37 +56,38 @@ class Terminals:
         used = {info.id for task in snapshot.tasks for info in snapshot.fds(task)}
         entries = (snapshot.files[number] for number in sorted(used) if number in snapshot.files)
         self.files = [entry for entry in entries if entry.type == fdtable_pb2.TTY]
-        self.pairs: dict[int, fdtable_pb2.file_entry] = {}
-        """The masters, by N of /dev/pts/N."""
+        self.masters: dict[int, fdtable_pb2.file_entry] = {}
+        """By N of /dev/pts/N."""
         for entry in self.files:
             info = self.info(entry)
-            if role(info) == PAIR and self.pairs.setdefault(info.pty.index, entry) is not entry:
+            if role(info) == MASTER and self.masters.setdefault(info.pty.index, entry) is not entry:
                 raise ImageError("files.img", f"two masters lead to /dev/pts/{info.pty.index}")
 
     def info(self, entry: fdtable_pb2.file_entry) -> files_pb2.tty_info_entry:
         return self.snapshot.terminals[entry.tty.tty_info_id]
 
-    def is_job(self, info: files_pb2.tty_info_entry) -> bool:
-        """Whether it is a terminal that somebody else looks after."""
-        return role(info) == JOB and (info.type != files_pb2.PTY or info.pty.index not in self.pairs)
-
     def given(self) -> tuple[Terminal, ...]:
         """What the nursery has to be given, in this order."""
-        found: dict[Terminal, None] = {}
-        for entry in self.files:
-            info = self.info(entry)
-            if role(info) == PAIR:
-                found[Terminal(PAIR, info.pty.index)] = None
-            elif role(info) in (GONE, CURRENT):
-                found[Terminal(role(info), entry.id)] = None
-            elif self.is_job(info):
-                found[Terminal(JOB, info.id)] = None
-        jobs = [one for one in found if one.kind == JOB]
-        if len(jobs) > 1:
-            raise ImageError(
-                "tty-info.img", "the tree has several terminals that are looked after from outside"
-            )
+        found = dict.fromkeys(filter(None, map(self._given, self.files)))
+        if sum(one.kind == JOB for one in found) > 1:
+            raise ImageError("tty-info.img", "several terminals were looked after from outside of the tree")
         return tuple(found)
+
+    def _given(self, entry: fdtable_pb2.file_entry) -> Terminal | None:
+        """For a descriptor; None for the slave of a pair."""
+        info = self.info(entry)
+        match role(info):
+            case "master":
+                return Terminal(MASTER, info.pty.index)
+            case "slave" if info.pty.index in self.masters:
+                return None
+            case "slave":
+                return Terminal(JOB, info.id)
+            case "device":
+                root = self.snapshot.root.pstree
+                is_job = info.sid == root.sid != root.pid
+                return Terminal(JOB if is_job else DEVICE, info.id)
+        return Terminal(role(info), entry.id)
 
     def controlling(self) -> dict[int, Terminal]:
         """The terminal of each session that has its leader in the tree."""
@@ -92,9 +97,8 @@ class Terminals:
         found: dict[int, Terminal] = {}
         for entry in self.files:
             info = self.info(entry)
-            if info.sid in leaders and role(info) in (PAIR, JOB):
-                is_job = self.is_job(info)
-                found[info.sid] = Terminal(JOB, info.id) if is_job else Terminal(PAIR, info.pty.index)
+            if info.sid in leaders and role(info) in (MASTER, SLAVE, DEVICE):
+                found[info.sid] = self._given(entry) or Terminal(MASTER, info.pty.index)
         return found
 
     def foreground(self, sid: int) -> int:
@@ -110,6 +114,18 @@ class Terminals:
 def place(stub: StubPlan, terminal: Terminal) -> int:
     """The number that it has in the nursery."""
     return len(stub.pages) + stub.terminals.index(terminal)
+
+
+def given_for(stub: StubPlan, entry: fdtable_pb2.file_entry, info: files_pb2.tty_info_entry) -> int | None:
+    """The number of what the nursery was given for a descriptor; None for the slave of a pair."""
+    what = role(info)
+    number = {MASTER: info.pty.index, SLAVE: info.id, DEVICE: info.id}.get(what, entry.id)
+    kinds = (JOB, DEVICE) if what in (SLAVE, DEVICE) else (what,)
+    pair = what == SLAVE and Terminal(MASTER, info.pty.index) in stub.terminals
+    for kind in kinds if not pair else ():
+        if Terminal(kind, number) in stub.terminals:
+            return place(stub, Terminal(kind, number))
+    return None
 
 
 def plan_leader(sid: int, terminal: Terminal, stub: StubPlan) -> Iterator[Step]:
@@ -206,11 +222,25 @@ def _provide(terminals: Terminals, one: Terminal, stack: ExitStack, *, shell_job
     match one.kind:
         case "gone":
             return _gone(terminals, one)
-        case "pair":
+        case "master":
             return _pair(terminals, one.number, stack)
+        case "device":
+            return _device(terminals, one)
         case "job":
             return _own_terminal(terminals, shell_job=shell_job)
     return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _device(terminals: Terminals, one: Terminal) -> int:
+    """A console, the same as then."""
+    entry = next(entry for entry in terminals.files if entry.tty.tty_info_id == one.number)
+    name = _name(terminals, entry)
+    if tty.old_encoding(os.stat(name).st_rdev) != terminals.info(entry).rdev:
+        raise RestoreError(f"{_shown(name)} is another device than then")
+    try:
+        return os.open(name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise RestoreError(f"{_shown(name)} cannot be opened", errno=error.errno or 0) from error
 
 
 def _open_master(name: bytes, index: int | None, flags: int) -> int:
@@ -269,12 +299,12 @@ def _name(terminals: Terminals, entry: fdtable_pb2.file_entry) -> bytes:
 
 def _pair(terminals: Terminals, index: int, stack: ExitStack) -> int:
     """A master, with all that both ends have; its slave is open until the end if it ever was."""
-    entry = terminals.pairs[index]
+    entry = terminals.masters[index]
     info = terminals.info(entry)
     others = [
         one for one in map(terminals.info, terminals.files) if one.pty.index == index and one.HasField("pty")
     ]
-    slaves = [one for one in others if role(one) == JOB]
+    slaves = [one for one in others if role(one) == SLAVE]
     attributes = slaves[0] if slaves else info
     master = _open_master(_name(terminals, entry), index, entry.tty.flags & os.O_ACCMODE)
     try:
@@ -372,39 +402,46 @@ def _own_terminal(terminals: Terminals, *, shell_job: bool) -> int:
 
 
 @contextmanager
-def taken_over(terminals: Terminals, wanted: Sequence[Terminal]) -> Iterator[None]:
-    """At the very end: criupy's own terminal gets the attributes and the foreground group of a job.
+def taken_over(terminals: Terminals, wanted: Sequence[Terminal], files: Sequence[int]) -> Iterator[None]:
+    """At the very end: what is not the tree's alone gets the attributes that it had, and a job the foreground.
 
-    Both come back if an error does.
+    All comes back if an error does.  ``files``: a descriptor for each of ``wanted``.
     """
-    job = next((one for one in wanted if one.kind == JOB), None)
-    if job is None:
-        yield
-        return
-    info = terminals.snapshot.terminals[job.number]
-    before, foreground = tty.termios(0), tty.controlled(0)[1]
+    others = [(one, file) for one, file in zip(wanted, files, strict=True) if one.kind in (JOB, DEVICE)]
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _TAKING_OVER)
     try:
-        pgrp = _job_group(terminals, info)
-        tty.set_termios(0, termios(info.termios)._replace(line=before.line))
-        if pgrp:
-            os.tcsetpgrp(0, pgrp)
-        try:
+        with ExitStack() as undo:
+            for one, file in others:
+                _take_over(terminals, terminals.snapshot.terminals[one.number], file, undo)
             yield
-        except BaseException:
-            tty.set_termios(0, before)
-            if pgrp and foreground:
-                os.tcsetpgrp(0, foreground)
-            raise
-    except OSError as error:
-        raise RestoreError("this terminal cannot be given to the tree", errno=error.errno or 0) from error
+            undo.pop_all()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _job_group(terminals: Terminals, info: files_pb2.tty_info_entry) -> int:
+def _take_over(terminals: Terminals, info: files_pb2.tty_info_entry, file: int, undo: ExitStack) -> None:
+    before, foreground = tty.termios(file), tty.controlled(file)[1]
+    try:
+        undo.callback(_give_back, file, before, 0)
+        tty.set_termios(file, termios(info.termios)._replace(line=before.line))
+        pgrp = _job_group(terminals, info, file)
+        if pgrp:
+            undo.callback(_give_back, file, before, foreground)
+            os.tcsetpgrp(file, pgrp)
+    except OSError as error:
+        raise RestoreError("a terminal cannot be given to the tree", errno=error.errno or 0) from error
+
+
+def _give_back(file: int, before: Termios, foreground: int) -> None:
+    with suppress(OSError):  # it may have hung up
+        tty.set_termios(file, before)
+        if foreground:
+            os.tcsetpgrp(file, foreground)
+
+
+def _job_group(terminals: Terminals, info: files_pb2.tty_info_entry, file: int) -> int:
     """The group of the tree that is in the foreground; 0 if this terminal does not control criupy, or none is."""
-    session, root = tty.controlled(0)[0], terminals.snapshot.root.pstree
+    session, root = tty.controlled(file)[0], terminals.snapshot.root.pstree
     if session != os.getsid(0) or root.sid != info.sid or root.sid == root.pid:
         return 0
     return terminals.foreground(root.sid)

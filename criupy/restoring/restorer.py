@@ -133,9 +133,11 @@ def _create(
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
         terminals, wanted = terminalrestore.Terminals(snapshot), the_plan.stub.terminals
         provided = terminalrestore.provide(terminals, wanted, shell_job=options.shell_job)
-        files = [*pages, *stack.enter_context(provided)]
+        given = stack.enter_context(provided)
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
-        tree = stack.enter_context(StubTree(the_plan.stub, files, space, suspend_seccomp=suspend_seccomp))
+        tree = stack.enter_context(
+            StubTree(the_plan.stub, [*pages, *given], space, suspend_seccomp=suspend_seccomp)
+        )
         nursery = tree.create_nursery(unwanted)
         last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
@@ -144,7 +146,7 @@ def _create(
         _after(hooks, "pre-resume", the_plan, log)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
-        with terminalrestore.taken_over(terminals, wanted):
+        with terminalrestore.taken_over(terminals, wanted, given):
             tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import tty
-from criupy.model.plan import Stage, Step, Terminal, data, path
+from criupy.model.plan import Stage, Step, data, path
 from criupy.resources import terminalrestore as restore
 from criupy.resources.fileplan import AT_FDCWD, F_SETFL, SETTABLE, TablePlan, reg_entry
 from criupy.resources.filetable import Collected, FileImages, FileTable, name_problem, path_entry
@@ -53,6 +53,11 @@ class Tty(FileKind):
         assert file.stat is not None
         if problem := name_problem(file.link, file.stat):
             yield problem
+        elif tty.noun(found.device) == "virtual console" and not tty.plays_itself(file.own):
+            yield (
+                "it is a console whose screen or keyboard a program has taken over",
+                "end the X server that has it",
+            )
         elif discipline := tty.number(file.own, tty.TIOCGETD):
             yield (
                 f"it has line discipline {discipline}, which cannot be dumped",
@@ -74,24 +79,21 @@ class Tty(FileKind):
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         """In the nursery, which was given what cannot be opened by a name."""
         info, stub = table.snapshot.terminals[entry.tty.tty_info_id], table.subject.stub
-        role, index = restore.role(info), info.pty.index
-        reg = reg_entry(table.snapshot, entry.tty.regf_id)
-        about = reg.name.decode("utf-8", "backslashreplace")
+        role, shown = restore.role(info), reg_entry(table.snapshot, entry.tty.regf_id).name
+        about = shown.decode("utf-8", "backslashreplace")
         flags = entry.tty.flags & SETTABLE & ~os.O_ASYNC
-        is_job = role == restore.JOB and Terminal(restore.PAIR, index) not in stub.terminals
-        if role == restore.JOB:
-            given = restore.place(stub, Terminal(role, info.id)) if is_job else None
-            name = reg.name if given is None else b"/proc/self/fd/%d" % given
+        own = restore.given_for(stub, entry, info)
+        if role in (restore.SLAVE, restore.DEVICE):
+            name = shown if own is None else b"/proc/self/fd/%d" % own
             access = entry.tty.flags & os.O_ACCMODE | os.O_NOCTTY | flags
             yield table.opens(entry.id, "openat", AT_FDCWD, path(name), access, 0, about=about)
-        else:
-            given = restore.place(stub, Terminal(role, index if role == restore.PAIR else entry.id))
-            table.settle(entry.id, given)
+        elif own is not None:
+            table.settle(entry.id, own)
             if role == restore.CURRENT:
                 yield from restore.plan_current(Terminals(table.snapshot), entry, stub)
-            elif flags and role == restore.PAIR:
-                yield table.step("fcntl", given, F_SETFL, flags, about=about)
-        if role != restore.CURRENT and not is_job:
+            elif role == restore.MASTER and flags:
+                yield table.step("fcntl", own, F_SETFL, flags, about=about)
+        if role == restore.MASTER or (role == restore.SLAVE and own is None):
             yield from self._closed_to_others(info, table, table.at[entry.id], about)
 
     @staticmethod
