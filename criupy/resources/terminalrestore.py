@@ -189,10 +189,9 @@ def _opener(terminals: Terminals, entry: fdtable_pb2.file_entry) -> int:
     sessions = set(terminals.controlling())
     if snapshot.root.pstree.sid != snapshot.root.pid:
         sessions.add(snapshot.root.pstree.sid)
-    able = [task for task in snapshot.tasks if task.pstree.sid in sessions and not task.core.tc.no_terminal]
-    holders = [
-        task for task in able if not task.zombie and any(info.id == entry.id for info in snapshot.fds(task))
-    ]
+    living = (task for task in snapshot.tasks if not task.zombie and not task.core.tc.no_terminal)
+    able = [task for task in living if task.pstree.sid in sessions]
+    holders = [task for task in able if any(info.id == entry.id for info in snapshot.fds(task))]
     for task in sorted(holders or able, key=lambda task: task.pstree.sid != sid):
         return task.pid
     raise ImageError("files.img", "/dev/tty is open, and nobody has a controlling terminal")
@@ -209,9 +208,8 @@ def provide(terminals: Terminals, wanted: Sequence[Terminal], *, shell_job: bool
     """
     with ExitStack() as stack:
         found: dict[Terminal, int] = {}
-        for one in sorted(
-            wanted, key=lambda one: one.kind != GONE
-        ):  # these need their numbers for a moment only
+        # who is gone needs a number for a moment only, and the kernel gives the lowest that is free
+        for one in sorted(wanted, key=lambda one: (one.kind != GONE, one.number)):
             descriptor = _provide(terminals, one, stack, shell_job=shell_job)
             stack.callback(os.close, descriptor)
             found[one] = descriptor

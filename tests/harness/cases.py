@@ -26,7 +26,8 @@ class Case:
 
 
 PROGRAMS = [
-    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c", "epoll.c", "event_counters.c", "fpu_state.c",
+    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c",
+    "epoll.c", "event_counters.c", "fpu_state.c",
     "guard_regions.c", "huge_pages.c", "identity.c", "interval_timers.c", "layout.c", "limits.c",
     "memory_advice.c", "memory_barriers.c", "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c",
     "restartable_sequences.c", "scheduling.c", "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.engine import Engine
 from harness.target import TargetError, wait_until
 
 PROMPT = "READY> "
@@ -134,3 +135,39 @@ def sleeping_child(pid: int, name: str) -> int:
 
     wait_until(f"{name} runs", lambda: bool(find()))
     return find()[0]
+
+
+@contextmanager
+def a_job(place: Path, images: Path, dumper: Engine, restorer: Engine) -> Iterator[tuple[Terminal, int]]:
+    """A job of a shell: dumped from outside, restored by a command in the same terminal, ended by Ctrl-C."""
+    images.mkdir(mode=0o700)
+    with terminal(place) as screen:
+        screen.run("cat")
+        pid = sleeping_child(screen.pid, "cat")
+        screen.run("hello")
+        screen.expect("hello\r\n")
+        done = dumper.run("dump", "--shell-job", "-t", str(pid), "-D", str(images), cwd=place)
+        assert done.returncode == 0, done
+        screen.expect(PROMPT)
+        screen.type(f"{restorer.path} restore --shell-job -D {images}\n")
+        wait_until(
+            "it has the terminal", lambda: os.path.exists(f"/proc/{pid}") and foreground(screen) == pid
+        )
+        screen.seen = len(screen.shown())
+        screen.run("again")
+        screen.expect("again\r\n")
+        yield screen, pid
+        screen.type("\x03")
+        screen.expect(PROMPT)
+        assert not os.path.exists(f"/proc/{pid}")
+        screen.run("cat")
+        sleeping_child(screen.pid, "cat")
+        screen.run("and the shell has its terminal")
+        screen.expect("and the shell has its terminal\r\n")
+        screen.type("\x04")
+        screen.expect(PROMPT)
+
+
+def foreground(screen: Terminal) -> int:
+    """The group that is in the foreground."""
+    return os.tcgetpgrp(screen.master)

@@ -8,14 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from harness.engine import EngineError
 from harness.observe import TreeObservation, assert_unharmed
 from harness.target import wait_until
-from harness.window import PROMPT, SHELL, Window, children, sleeping_child, terminal
+from harness.window import PROMPT, SHELL, Window, a_job, children, foreground, sleeping_child, terminal
 
 from criupy.linux import tty
 
@@ -95,48 +94,14 @@ def test_full_screen_programs(target, criupy, images):
     process.ask()
 
 
-@contextmanager
-def a_job(place, images, dumper, restorer):
-    """A job of a shell: dumped from outside, restored by a command in the same terminal, ended by Ctrl-C."""
-    images.mkdir(mode=0o700)
-    with terminal(place) as screen:
-        screen.run("cat")
-        pid = sleeping_child(screen.pid, "cat")
-        screen.run("hello")
-        screen.expect("hello\r\n")
-        done = dumper.run("dump", "--shell-job", "-t", str(pid), "-D", str(images), cwd=place)
-        assert done.returncode == 0, done
-        screen.expect(PROMPT)
-        screen.type(f"{restorer.path} restore --shell-job -D {images}\n")
-        wait_until("it has the terminal", lambda: os.path.exists(f"/proc/{pid}") and at(screen) == pid)
-        screen.seen = len(screen.shown())
-        screen.run("again")
-        screen.expect("again\r\n")
-        yield screen, pid
-        screen.type("\x03")
-        screen.expect(PROMPT)
-        assert not os.path.exists(f"/proc/{pid}")
-        screen.run("cat")
-        sleeping_child(screen.pid, "cat")
-        screen.run("and the shell has its terminal")
-        screen.expect("and the shell has its terminal\r\n")
-        screen.type("\x04")
-        screen.expect(PROMPT)
-
-
-def at(screen):
-    """The group that is in the foreground."""
-    return tty.controlled(screen.master)[1]
-
-
 def test_shell_job(place, criupy, images):
     with a_job(place, images, criupy, criupy) as (screen, pid):
         screen.type("\x1a")
         screen.expect("Stopped")
         screen.expect(PROMPT)
-        assert at(screen) == screen.pid
+        assert foreground(screen) == screen.pid
         screen.run("fg")
-        wait_until("it has the terminal", lambda: at(screen) == pid)
+        wait_until("it has the terminal", lambda: foreground(screen) == pid)
         screen.run("more")
         screen.expect("more\r\n")
 
@@ -156,7 +121,7 @@ def test_a_job_in_raw_mode(place, criupy, images):
         assert done.returncode == 0, done
         screen.expect(PROMPT)
         screen.type(f"stty sane; {criupy.path} restore --shell-job -D {images}; stty -a | grep -c ' echo '\n")
-        wait_until("it has the terminal", lambda: at(screen) == pid)
+        wait_until("it has the terminal", lambda: foreground(screen) == pid)
         screen.type(" more\x1b:wq\r")
         text = place / "text"
         wait_until("the text is there", lambda: text.exists() and text.read_text() == "one line more\n")
@@ -266,7 +231,7 @@ def test_a_failed_restore_leaves_the_terminal_as_it_is(place, criupy, images):
         screen.run(f"{criupy.path} restore --shell-job -D {images} --pidfile {place}/pidfile")
         screen.expect("the pidfile .* cannot be written")
         screen.expect(PROMPT)
-        assert at(screen) == screen.pid
+        assert foreground(screen) == screen.pid
         wait_until("the shell has it as before", lambda: tty.termios(screen.master) == before)
         assert not os.path.exists(f"/proc/{pid}")
 
