@@ -117,7 +117,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, memory.obstacles(pid, files, named), root)
-    yield from FILE_KINDS.obstacles_together(pids, shell_job=options.shell_job)
+    yield from FILE_KINDS.outside(pids, shell_job=options.shell_job)
     yield from _shared(pids)
 
 

@@ -10,8 +10,11 @@ Source: Linux drivers/tty/pty.c, tty_jobctrl.c.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import select
+import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -20,7 +23,7 @@ from typing import NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle
 from criupy.images.pb import files_pb2
-from criupy.linux import processes, tty
+from criupy.linux import processes, syscalls, tty
 from criupy.linux.abi import device_number
 from criupy.linux.procfs import task as procfs
 from criupy.linux.tty import Termios
@@ -52,18 +55,18 @@ class Lead(NamedTuple):
         return tty.pts_index(self.device)
 
 
-def lead(file: OpenFile) -> Lead:
-    """Of a descriptor whose duplicate is open."""
-    assert file.stat is not None
-    device = file.stat.st_rdev
+def lead(device: int, own: int) -> Lead:
+    """Of a descriptor of ours, of a file with this device number."""
     if device == tty.PTMX:
-        return Lead(MASTER, tty.pts_device(tty.number(file.own, tty.TIOCGPTN)), hung_up=False)
+        return Lead(MASTER, tty.pts_device(tty.number(own, tty.TIOCGPTN)), hung_up=False)
     role = CURRENT if device == tty.CURRENT else OTHER if tty.pts_index(device) is None else SLAVE
     try:
-        behind = device_number(tty.number(file.own, tty.TIOCGDEV))
-        return Lead(role, device if role == OTHER else behind, hung_up=False)
-    except OSError:
+        behind = device_number(tty.number(own, tty.TIOCGDEV))
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
         return Lead(role, device, hung_up=True)
+    return Lead(role, device if role == OTHER else behind, hung_up=False)
 
 
 # Before the freeze
@@ -85,19 +88,41 @@ class Found(NamedTuple):
         return Obstacle(self.pid, comm, what, why, hint)
 
 
-def find(files: Iterable[OpenFile]) -> Iterator[Found]:
-    """The terminals among descriptors."""
-    for file in files:
-        if is_terminal(file):
-            key = lead(file)
-            closed = key.role == MASTER and _is_closed(file.own)
-            yield Found(file.pid, file.fd, file.link, key, closed)
+def find(pids: Iterable[int]) -> Iterator[Found]:
+    """The terminals among the descriptors of running tasks, which may end meanwhile."""
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield from _find(pid)
 
 
-def is_terminal(file: OpenFile) -> bool:
-    """Whether it is one, and not only a place in the file system (O_PATH)."""
-    found = file.stat
-    return found is not None and tty.is_terminal(found.st_rdev) and not file.info.flags & os.O_PATH
+def _find(pid: int) -> Iterator[Found]:
+    pidfd = os.pidfd_open(pid)
+    try:
+        for name in sorted(os.listdir(f"/proc/{pid}/fd"), key=int):
+            with suppress(FileNotFoundError):
+                path = f"/proc/{pid}/fd/{name}"
+                found = os.stat(path)
+                if stat.S_ISCHR(found.st_mode) and tty.is_terminal(found.st_rdev):
+                    link = os.readlink(os.fsencode(path))
+                    yield from _found(pid, int(name), link, found.st_rdev, pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _found(pid: int, fd: int, link: bytes, device: int, pidfd: int) -> Iterator[Found]:
+    """Nothing for a mere place in the file system (O_PATH), nor for what is closed by now."""
+    try:
+        own = syscalls.pidfd_getfd(pidfd, fd)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return
+    try:
+        if not fcntl.fcntl(own, fcntl.F_GETFL) & os.O_PATH:
+            key = lead(device, own)
+            yield Found(pid, fd, link, key, closed=key.role == MASTER and _is_closed(own))
+    finally:
+        os.close(own)
 
 
 def obstacles(ends: Iterable[Found], *, shell_job: bool) -> Iterator[Obstacle]:
@@ -186,10 +211,10 @@ def _state(file: OpenFile, key: Lead) -> State:
 def _controlled_by(pid: int, device: int) -> tuple[int, int]:
     """The session and foreground group of a terminal, if it is the controlling one of a task."""
     with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-        stat = procfs.stat(file.read())
-    if stat.terminal != device:
+        task = procfs.stat(file.read())
+    if task.terminal != device:
         return 0, 0
-    return stat.session, max(stat.foreground, 0)
+    return task.session, max(task.foreground, 0)
 
 
 @dataclass
@@ -215,7 +240,8 @@ class Terminals:
 
     def add(self, file: OpenFile) -> Lead:
         """Take note of a descriptor of a frozen task; its `Lead` is the key to the rest."""
-        key = lead(file)
+        assert file.stat is not None
+        key = lead(file.stat.st_rdev, file.own)
         known = self._ends.get(key)
         if known is None:
             found = Found(file.pid, file.fd, file.link, key, closed=False)

@@ -33,9 +33,9 @@ class FileKinds:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
         yield from pipe.warnings(_files(pids), features)
 
-    def obstacles_together(self, pids: Iterable[int], *, shell_job: bool) -> Iterator[Obstacle]:
-        """What running tasks, all that are dumped, have in common with others."""
-        yield from terminal.obstacles(terminal.find(_files(pids)), shell_job=shell_job)
+    def outside(self, pids: Iterable[int], *, shell_job: bool) -> Iterator[Obstacle]:
+        """What of the files of running tasks, all that are dumped, is connected to others."""
+        yield from terminal.obstacles(terminal.find(pids), shell_job=shell_job)
 
     def table(self, *, shell_job: bool = False) -> filetable.FileTable:
         """For one dump; ``shell_job``: one terminal may be looked after from outside."""

@@ -42,7 +42,8 @@ class Tty(FileKind):
     nameless = True
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
-        found = lead(file)
+        assert file.stat is not None
+        found = lead(file.stat.st_rdev, file.own)
         if found.hung_up:
             if found.role in (CURRENT, OTHER):
                 yield (
@@ -50,7 +51,6 @@ class Tty(FileKind):
                     "let the program close it",
                 )
             return
-        assert file.stat is not None
         if problem := name_problem(file.link, file.stat):
             yield problem
         elif tty.noun(found.device) == "virtual console" and not tty.plays_itself(file.own):
