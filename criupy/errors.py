@@ -93,6 +93,10 @@ class NotDumpable(CriupyError):
 class HookError(CriupyError):
     """Who was to act at some moment of a dump or restore did not do it."""
 
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
 
 class FreezeError(CriupyError):
     """The tree did not come to a stable stop in time."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["flag", "text", "number", "level"]
+Kind = Literal["flag", "text", "number", "level", "list"]
 
 
 class Option(NamedTuple):
@@ -63,7 +63,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("leave-stopped", "flag", _IMAGES, "leave the tree stopped afterwards", short="s", default=False),
     Option(
-        "shell-job", "flag", _IMAGES, "the tree belongs to a session of the shell", short="j", default=False
+        "shell-job",
+        "flag",
+        _on("dump", "restore", "check"),
+        "the tree belongs to a session of the shell",
+        short="j",
+        default=False,
     ),
     Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
     Option(
@@ -83,6 +88,13 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("display-stats", "flag", _IMAGES, "print statistics at the end", default=False),
     Option("restore-detached", "flag", _on("restore"), "end when the tree runs", short="d", default=False),
+    Option(
+        "action-script",
+        "list",
+        _IMAGES,
+        "program to run at each moment of the dump or restore; may be given several times",
+        metavar="PATH",
+    ),
     Option(
         "daemon", "flag", _on("service"), "go to the background once it listens", short="d", default=False
     ),
@@ -124,6 +136,15 @@ OPTIONS: tuple[Option, ...] = (
         default=False,
         own=True,
     ),
+    Option(
+        "pid",
+        "number",
+        _on("check"),
+        "say instead whether the tree of this process can be dumped here; nothing is stopped",
+        metavar="PID",
+        own=True,
+    ),
+    Option("json", "flag", _on("check"), "print the answer as one JSON object", default=False, own=True),
     Option(
         "ms", "flag", _on("check"), "accepted for older guides; changes nothing", default=False, hidden=True
     ),

@@ -72,6 +72,11 @@ class Ref(NamedTuple):
         return f"<{self.kind} {self.key:#x}>"
 
 
+def outer_pid(pid: int) -> Ref:
+    """The number that a process of the tree has for the nursery, which lives outside: the engine gives it."""
+    return Ref("process", pid)
+
+
 class Data(NamedTuple):
     """Memory that a call reads: bytes, with the address of other memory in between where a part is a `Data`."""
 
@@ -123,13 +128,14 @@ Arg = int | Ref | Data | Out | Field
 
 SIGCHLD = 17
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
-CLONE_PARENT, CLONE_IO = 0x8000, 0x8000_0000
+CLONE_PARENT, CLONE_NEWPID, CLONE_IO = 0x8000, 0x2000_0000, 0x8000_0000
 _CLONE_FLAGS = {
     CLONE_VM: "CLONE_VM",
     CLONE_FS: "CLONE_FS",
     CLONE_FILES: "CLONE_FILES",
     CLONE_SIGHAND: "CLONE_SIGHAND",
     CLONE_PARENT: "CLONE_PARENT",
+    CLONE_NEWPID: "CLONE_NEWPID",
     CLONE_IO: "CLONE_IO",
 }
 
@@ -203,7 +209,7 @@ class ThreadState(NamedTuple):
 
 
 class TaskPlan(NamedTuple):
-    """One living process: its threads (leader first) and the states they start to run with."""
+    """One living process: its threads (leader first, unless that has ended) and the states they start to run with."""
 
     pid: int
     threads: tuple[ThreadState, ...]
@@ -215,6 +221,11 @@ class TaskPlan(NamedTuple):
     """The same of root, working directory and umask."""
     memory: int = 0
     """The same of its address space."""
+
+    @property
+    def tids(self) -> tuple[int, ...]:
+        """Of its threads."""
+        return tuple(thread.tid for thread in self.threads)
 
 
 class Terminal(NamedTuple):
@@ -242,6 +253,8 @@ class StubPlan(NamedTuple):
     """What it has open at the numbers after those."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
+    own_pids: bool = False
+    """Whether the tree is born in a pid namespace of its own: all numbers are those inside, the root's is 1."""
 
     @property
     def given(self) -> int:

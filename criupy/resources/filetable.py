@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.images.pb import fdtable_pb2
-from criupy.linux import elf, syscalls
+from criupy.linux import elf, family, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 from criupy.resources.terminal import Lead, Terminals
@@ -87,10 +88,14 @@ class FileImages:
     """The images of a dump that are about files.
 
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
+    ``numbers``: what pids are in images.
     """
 
+    numbers: PidNumbers = UNCHANGED
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
+    open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """The descriptors by `OpenFile.pid` (that of the first process with a table) and file id."""
     files_ids: dict[int, int] = field(default_factory=dict)
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
@@ -129,9 +134,11 @@ class FileTable:
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
+        """By pid, the speaker of the first process that has the table; the same of directories."""
         self._directories: Distinct[int] = Distinct(_compare_directories)
         self._fs_of: dict[int, int] = {}
         self._descriptors: dict[int, list[tuple[OpenFile, Collected]]] = {}
+        """By speaker."""
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
@@ -155,60 +162,83 @@ class FileTable:
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            self._ahead[pid] = Ahead(pid)
+            self._ahead[pid] = Ahead(family.speaker(pid))
 
     def descriptors(self, process: FrozenProcess) -> None:
         """Collects all descriptors of a frozen task; those of a table that it shares are collected once.
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
-        self._fs_of[process.pid] = self._directories.first_of(process.pid)
-        known, place = self._tables.find(process.pid)
-        self._table_of[process.pid] = process.pid if known is None else known
+        speaker = process.speaker
+        self._fs_of[process.pid] = self._directories.first_of(speaker)
+        known, place = self._tables.find(speaker)
+        self._table_of[process.pid] = speaker if known is None else known
         if known is not None:
             return
-        self._tables.insert(place, process.pid)
-        found = self._descriptors.setdefault(process.pid, [])
+        self._tables.insert(place, speaker)
+        found = self._descriptors.setdefault(speaker, [])
         obstacles: list[Obstacle] = []
         ahead = self._ahead.pop(process.pid, None)
-        for file in open_files(process.pid, ahead):
+        if ahead is not None and ahead.pid != speaker:
+            ahead = None  # the leader has ended since, and what was opened of it says nothing any more
+        for file in open_files(speaker, ahead):
             kind = find_kind(self._kinds, file)
             gone = file.stat is not None and not file.stat.st_nlink and not kind.nameless
             if gone or b"lock:" in file.info.rest or any(kind.obstacles(file)):
-                obstacles += _obstacles(self._kinds, file, _comm(process.pid))
+                obstacles += _obstacles(self._kinds, file, _comm(speaker))
             else:
                 found.append((file, self._description(kind, file)))
         if obstacles:
             raise NotDumpable(obstacles)
 
+    def relate(self) -> None:
+        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+        obstacles = [
+            Obstacle(one.file.pid, _comm(one.file.pid), _what(one.kind, one.file), why, hint)
+            for one in self._collected
+            for why, hint in one.kind.relate(one, self._collected)
+        ]
+        if obstacles:
+            raise NotDumpable(obstacles)
+
     def mapped(self, pid: int, start: int, end: int) -> int:
-        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
+        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
+
+        ``pid``, here and below: or the thread that speaks for it.
+        """
         return self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
 
     def link(self, pid: int, name: str) -> int:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
         return self._path(pid, name, name)
 
-    def encode(self) -> FileImages:
-        """The messages.  Raises `NotDumpable` when a name leads elsewhere by now."""
+    def encode(self, numbers: PidNumbers = UNCHANGED) -> FileImages:
+        """The messages; owners have the ``numbers`` of the images.
+
+        Raises `NotDumpable` when a name leads elsewhere by now.
+        """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(terminal_ids=self.terminals.ids())
+        images = FileImages(numbers, terminal_ids=self.terminals.ids())
+        for speaker, found_files in self._descriptors.items():
+            for file, one in found_files:
+                images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            one.kind.encode(one, entry, images)
+            owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
+            one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
         for file_id, inode_id in self._memory.items():
             images.files[file_id] = file_entry(file_id, inode_id, None)
         images.files = dict(sorted(images.files.items()))
-        numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
-        images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
+        tables = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
+        images.files_ids = {pid: tables[holder] for pid, holder in self._table_of.items()}
         firsts = list(dict.fromkeys(self._fs_of.values()))
         images.fs_ids = {pid: firsts.index(holder) + FIRST_FILES_ID for pid, holder in self._fs_of.items()}
         for pid, found_files in self._descriptors.items():
-            images.fdinfo[numbers[pid]] = [
+            images.fdinfo[tables[pid]] = [
                 fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
                 for file, one in found_files
             ]
@@ -330,10 +360,16 @@ def _overlaid(named: os.stat_result, found: os.stat_result) -> bool:
 
 
 def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obstacle]:
-    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
+    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it.
+
+    ``pid``: or the thread that speaks for it.
+    """
     comm = _comm(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
+        kind = find_kind(kinds, file)
+        for why, hint in kind.obstacles_among(file, _speakers(kin)):
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
@@ -345,15 +381,21 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
     yield from _separate_threads(pid, comm)
 
 
+def _speakers(kin: Kin) -> Iterator[int]:
+    for pid in kin.pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
+
+
 _TABLES = {syscalls.KCMP_FILES: "descriptors", syscalls.KCMP_FS: "a working directory, root and umask"}
 
 
 def _separate_threads(pid: int, comm: str) -> Iterator[Obstacle]:
-    """Threads that have taken leave of what threads share, with unshare(2)."""
+    """Threads that have taken leave of what threads share, with unshare(2).  The dead have nothing."""
     for tid in map(int, os.listdir(f"/proc/{pid}/task")):
         for what, name in _TABLES.items():
             with suppress(ProcessLookupError):  # a thread that has ended meanwhile
-                if syscalls.kcmp_table(pid, tid, what):
+                if syscalls.kcmp_table(pid, tid, what) and not family.is_ending_thread(pid, tid):
                     why = f"it has {name} of its own, which cannot be dumped yet"
                     yield Obstacle(
                         pid, comm, f"thread {tid}", why, "stop what makes it leave the others (unshare)"
@@ -421,14 +463,26 @@ class Refused:
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
 
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, _comm(file.pid))])
+
+    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")
+
+    def reaches(self, entry: fdtable_pb2.file_entry) -> Iterator[int]:
+        return iter(())
+
+    def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        return iter(())
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return iter(())

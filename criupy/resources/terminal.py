@@ -29,6 +29,7 @@ from criupy.linux.procfs import task as procfs
 from criupy.linux.tty import Termios
 from criupy.resources import terminalcontent
 from criupy.resources.openfile import OpenFile
+from criupy.resources.pidnumbers import PidNumbers
 from criupy.resources.terminalcontent import NOTHING, Content, Pair
 
 CURRENT_ID = 1006 << 1
@@ -296,9 +297,9 @@ class Terminals:
             found[number] = key
         return {key: number for number, key in found.items()}
 
-    def entries(self) -> dict[int, files_pb2.tty_info_entry]:
-        """By id."""
-        return {number: _info(number, self._ends[key]) for key, number in self.ids().items()}
+    def entries(self, numbers: PidNumbers) -> dict[int, files_pb2.tty_info_entry]:
+        """By id; sessions and groups have the ``numbers`` of the images."""
+        return {number: _info(number, self._ends[key], numbers) for key, number in self.ids().items()}
 
     def unread(self) -> dict[int, files_pb2.tty_data_entry]:
         """By the id of the end that could have read it."""
@@ -328,7 +329,7 @@ def _is_closed(master: int) -> bool:
     return bool(tty.events(master) & select.POLLHUP)
 
 
-def _info(number: int, end: _End) -> files_pb2.tty_info_entry:
+def _info(number: int, end: _End, numbers: PidNumbers) -> files_pb2.tty_info_entry:
     state = end.state
     entry = files_pb2.tty_info_entry(
         id=number,
@@ -336,8 +337,8 @@ def _info(number: int, end: _End) -> files_pb2.tty_info_entry:
         locked=state.locked,
         exclusive=state.exclusive,
         packet_mode=state.packet_mode,
-        sid=state.session,
-        pgrp=state.foreground,
+        sid=numbers.inside(state.session),
+        pgrp=numbers.inside(state.foreground),
         rdev=tty.old_encoding(state.rdev),
         dev=state.dev,
         uid=state.uid,

@@ -21,7 +21,7 @@ from criupy.errors import ImageError, RestoreError, TerminalInUse
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import processes, tty
 from criupy.linux.tty import Termios
-from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan, Terminal, data, path
+from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan, Terminal, data, outer_pid, path
 from criupy.model.snapshot import Snapshot
 from criupy.resources import terminalcontent
 from criupy.resources.terminalcontent import Content, Held, Pair
@@ -85,7 +85,7 @@ class Terminals:
                 return Terminal(JOB, info.id)
             case "device":
                 root = self.snapshot.root.pstree
-                is_job = info.sid == root.sid != root.pid
+                is_job = bool(info.sid) and info.sid == root.sid != root.pid
                 return Terminal(JOB if is_job else DEVICE, info.id)
         return Terminal(role(info), entry.id)
 
@@ -175,7 +175,7 @@ def plan_current(terminals: Terminals, entry: fdtable_pb2.file_entry, stub: Stub
         return Step(tid, Stage.TREE, call, args, gives=gives, about=about)  # type: ignore[arg-type]
 
     yield step(opener, "openat", _AT_FDCWD, path(b"/dev/tty"), flags, 0, gives=own)
-    yield step(NURSERY, "pidfd_open", opener, 0, gives=pidfd)
+    yield step(NURSERY, "pidfd_open", outer_pid(opener), 0, gives=pidfd)
     yield step(NURSERY, "pidfd_getfd", pidfd, own, 0, gives=copy)
     yield step(NURSERY, "dup3", copy, kept, os.O_CLOEXEC)
     yield step(NURSERY, "close", copy)
@@ -440,6 +440,11 @@ def _give_back(file: int, before: Termios, foreground: int) -> None:
 def _job_group(terminals: Terminals, info: files_pb2.tty_info_entry, file: int) -> int:
     """The group of the tree that is in the foreground; 0 if this terminal does not control criupy, or none is."""
     session, root = tty.controlled(file)[0], terminals.snapshot.root.pstree
-    if session != os.getsid(0) or root.sid != info.sid or root.sid == root.pid:
+    if (
+        terminals.snapshot.has_own_pids
+        or session != os.getsid(0)
+        or root.sid != info.sid
+        or root.sid == root.pid
+    ):
         return 0
     return terminals.foreground(root.sid)

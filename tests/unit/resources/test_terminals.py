@@ -143,7 +143,7 @@ def test_descriptors_of_terminals() -> None:
         "attributes 0: ioctl(1, 0x40045431, [1])",
         'hold 0: openat(-100, "/dev/pts/3", 258, 0)',
         'tree 20: openat(-100, "/dev/tty", 2, 0) = <descriptor of /dev/tty 0x3>',
-        "tree 0: pidfd_open(20, 0) = <opener of /dev/tty 0x3>",
+        "tree 0: pidfd_open(<process 0x14>, 0) = <opener of /dev/tty 0x3>",
         "tree 0: pidfd_getfd(<opener of /dev/tty 0x3>, <descriptor of /dev/tty 0x3>, 0) = <copy of /dev/tty 0x3>",
         "tree 0: dup3(<copy of /dev/tty 0x3>, 2, 0x80000)",
         "tree 0: close(<copy of /dev/tty 0x3>)",
