@@ -25,6 +25,7 @@ from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owne
 from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
+from criupy.resources.terminal import Lead, Terminals
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -126,6 +127,7 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+    terminal_ids: dict[Lead, int] = field(default_factory=dict)
 
 
 class _Probe(NamedTuple):
@@ -147,9 +149,12 @@ def _compare_directories(pid: int, other: int) -> int:
 
 
 class FileTable:
-    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`."""
+    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`.
 
-    def __init__(self, kinds: Mapping[str, FileKind]) -> None:
+    ``shell_job``: one terminal may be looked after from outside.
+    """
+
+    def __init__(self, kinds: Mapping[str, FileKind], *, shell_job: bool = False) -> None:
         self._kinds = kinds
         self._last = 0
         self._collected: list[Collected] = []
@@ -167,6 +172,7 @@ class FileTable:
         self._seen: set[Hashable] = set()
         self.shmem = SharedMemory()
         self.segments = Segments()
+        self.terminals = Terminals(shell_job=shell_job)
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -246,7 +252,7 @@ class FileTable:
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(tree)
+        images = FileImages(tree, terminal_ids=self.terminals.ids())
         for speaker, found_files in self._descriptors.items():
             for file, one in found_files:
                 images.open_at.setdefault((speaker, one.id), []).append(file.fd)

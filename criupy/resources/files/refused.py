@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from criupy.resources.filetable import Refused
 
-_TTY_MAJORS = (4, 5, *range(136, 144), 188, 204)
-
 REFUSED = (
     Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
-    Refused(
-        "terminal",
-        tuple(f"character device {major}" for major in _TTY_MAJORS),
-        "start the program with its input and output on files or /dev/null",
-    ),
     Refused("io_uring", ("anon_inode:[io_uring]",)),
     Refused("userfaultfd", ("anon_inode:[userfaultfd]",)),
     Refused("seccomp listener", ("anon_inode:seccomp notify",)),
