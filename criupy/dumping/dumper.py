@@ -100,18 +100,22 @@ def _dump(
     report: Report,
     hooks: Hooks,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), log.run_id)
+    images = encoding.Images(FILE_KINDS.table(shell_job=options.shell_job), encoding.ObjectIds(), log.run_id)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    shmem, segments = images.table.shmem, images.table.segments
-    with closing(shmem), closing(segments), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+    shmem, segments, terminals = images.table.shmem, images.table.segments, images.table.terminals
+    with (
+        closing(shmem), closing(segments), closing(terminals),
+        PagesFiles(writer, len(members)) as pages, ExitStack() as frozen,
+    ):  # fmt: skip
         tree = _freeze(options, cgroup, images.table, frozen, watch, log)
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
+        terminals.copy()
         watch.start("memory")
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)

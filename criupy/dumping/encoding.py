@@ -130,6 +130,8 @@ def encode(
         shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
         segments=images.table.segments.entries(),
         timens=timens.encode(tree.clocks),
+        terminals=images.table.terminals.entries(numbers),
+        terminal_data=images.table.terminals.unread(),
     )
 
 

@@ -194,7 +194,7 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     snapshot = subject.snapshot
     groups = _Groups(kinds, snapshot)
     table = TablePlan(subject, Stage.HOLD)
-    for number in range(len(subject.stub.pages)):
+    for number in range(subject.stub.given):
         table.numbers.occupy(number)
     table.groups = dict(groups.held())
     entries = [entry for group in table.groups.values() for entry in group]

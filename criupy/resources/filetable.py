@@ -35,6 +35,7 @@ from criupy.resources.openfile import (
 from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
+from criupy.resources.terminal import Lead, Terminals
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -100,6 +101,10 @@ class Collected(NamedTuple):
     facts: Any
 
 
+Look = Callable[[Sequence[Collected]], Iterator[tuple[str, str]]]
+"""Finds out what a file has to do with others; gives (why, hint) if that cannot be dumped."""
+
+
 class Tree(NamedTuple):
     """What files may lead to.
 
@@ -132,6 +137,7 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+    terminal_ids: dict[Lead, int] = field(default_factory=dict)
 
 
 class _Probe(NamedTuple):
@@ -153,12 +159,16 @@ def _compare_directories(pid: int, other: int) -> int:
 
 
 class FileTable:
-    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`."""
+    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`.
 
-    def __init__(self, kinds: Mapping[str, FileKind]) -> None:
+    ``shell_job``: one terminal may be looked after from outside.
+    """
+
+    def __init__(self, kinds: Mapping[str, FileKind], *, shell_job: bool = False) -> None:
         self._kinds = kinds
         self._last = 0
         self._collected: list[Collected] = []
+        self._looks: list[tuple[OpenFile, Look]] = []
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
@@ -172,6 +182,7 @@ class FileTable:
         self._seen: set[Hashable] = set()
         self.shmem = SharedMemory()
         self.segments = Segments()
+        self.terminals = Terminals(shell_job=shell_job)
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -231,12 +242,16 @@ class FileTable:
         if obstacles:
             raise NotDumpable(obstacles)
 
-    def relate(self) -> None:
-        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+    def when_all_are_known(self, file: OpenFile, look: Look) -> None:
+        """Asks for ``look`` at the files of all tasks, still frozen."""
+        self._looks.append((file, look))
+
+    def all_are_known(self) -> None:
+        """The descriptors of all tasks are collected.  Raises `NotDumpable`."""
         obstacles = [
-            Obstacle(one.file.pid, _comm(one.file.pid), _what(one.kind, one.file), why, hint)
-            for one in self._collected
-            for why, hint in one.kind.relate(one, self._collected)
+            Obstacle(file.pid, _comm(file.pid), _what(find_kind(self._kinds, file), file), why, hint)
+            for file, look in self._looks
+            for why, hint in look(self._collected)
         ]
         if obstacles:
             raise NotDumpable(obstacles)
@@ -260,7 +275,7 @@ class FileTable:
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(tree)
+        images = FileImages(tree, terminal_ids=self.terminals.ids())
         for speaker, found_files in self._descriptors.items():
             for file, one in found_files:
                 images.open_at.setdefault((speaker, one.id), []).append(file.fd)
@@ -534,9 +549,6 @@ class Refused:
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, _comm(file.pid))])
-
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")

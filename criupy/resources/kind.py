@@ -14,7 +14,7 @@ Kinds never import each other; what two of them share (file ids, device numbers)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -220,7 +220,7 @@ class FileKind(Protocol):
     def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         """The same, of what ``file`` has to do with tasks and names; ``pids`` are all that are dumped with it.
 
-        Not asked of a frozen task: `relate` says it, or `encode` raises `Astray`.
+        Not asked of a frozen task: of that `FileTable.when_all_are_known` finds it, or `encode` raises `Astray`.
         """
         return iter(())
 
@@ -229,12 +229,11 @@ class FileKind(Protocol):
         return iter(())
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
-        """Read what is not in ``file``; once per open file description, frozen."""
-        return None
+        """Read what is not in ``file``; once per open file description, frozen.
 
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        """Find out, frozen, what it has to do with the files of all tasks; (why, hint) if that cannot be dumped."""
-        return iter(())
+        What it has to do with files of other tasks can wait for `FileTable.when_all_are_known`.
+        """
+        return None
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""

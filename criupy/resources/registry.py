@@ -16,6 +16,7 @@ from criupy.resources.files.refused import REFUSED
 from criupy.resources.files.regular import RegularFile
 from criupy.resources.files.signalfd import Signalfd
 from criupy.resources.files.timerfd import Timerfd
+from criupy.resources.files.tty import Tty
 from criupy.resources.kind import TaskKind
 from criupy.resources.task.comm import Comm
 from criupy.resources.task.creds import Creds
@@ -66,6 +67,7 @@ FILE_KINDS = FileKinds(
         Pidfd(),
         NamespaceFile(),
         Timerfd(),
+        Tty(),
         *REFUSED,
     )
 )

@@ -345,15 +345,17 @@ class tty_pty_entry(_message.Message):
     def __init__(self, index: _Optional[int] = ...) -> None: ...
 
 class tty_data_entry(_message.Message):
-    __slots__ = ("tty_id", "data")
+    __slots__ = ("tty_id", "data", "ends")
     TTY_ID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
     tty_id: int
     data: _builtins.bytes
-    def __init__(self, tty_id: _Optional[int] = ..., data: _Optional[_builtins.bytes] = ...) -> None: ...
+    ends: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tty_id: _Optional[int] = ..., data: _Optional[_builtins.bytes] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class tty_info_entry(_message.Message):
-    __slots__ = ("id", "type", "locked", "exclusive", "packet_mode", "sid", "pgrp", "rdev", "termios", "termios_locked", "winsize", "pty", "dev", "uid", "gid")
+    __slots__ = ("id", "type", "locked", "exclusive", "packet_mode", "sid", "pgrp", "rdev", "termios", "termios_locked", "winsize", "pty", "dev", "uid", "gid", "stopped", "peer_closed")
     ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +371,8 @@ class tty_info_entry(_message.Message):
     DEV_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     GID_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    PEER_CLOSED_FIELD_NUMBER: _ClassVar[int]
     id: int
     type: TtyType
     locked: bool
@@ -384,7 +388,9 @@ class tty_info_entry(_message.Message):
     dev: int
     uid: int
     gid: int
-    def __init__(self, id: _Optional[int] = ..., type: _Optional[_Union[TtyType, str]] = ..., locked: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., packet_mode: _Optional[bool] = ..., sid: _Optional[int] = ..., pgrp: _Optional[int] = ..., rdev: _Optional[int] = ..., termios: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., termios_locked: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., winsize: _Optional[_Union[_own.winsize_entry, _Mapping[str, object]]] = ..., pty: _Optional[_Union[_own.tty_pty_entry, _Mapping[str, object]]] = ..., dev: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+    stopped: bool
+    peer_closed: bool
+    def __init__(self, id: _Optional[int] = ..., type: _Optional[_Union[TtyType, str]] = ..., locked: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., packet_mode: _Optional[bool] = ..., sid: _Optional[int] = ..., pgrp: _Optional[int] = ..., rdev: _Optional[int] = ..., termios: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., termios_locked: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., winsize: _Optional[_Union[_own.winsize_entry, _Mapping[str, object]]] = ..., pty: _Optional[_Union[_own.tty_pty_entry, _Mapping[str, object]]] = ..., dev: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., stopped: _Optional[bool] = ..., peer_closed: _Optional[bool] = ...) -> None: ...
 
 class tty_file_entry(_message.Message):
     __slots__ = ("id", "tty_info_id", "flags", "fown", "regf_id")

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import syscalls
@@ -58,14 +59,11 @@ class Epoll(FileKind):
                 yield _lost(watch)
 
     def collect(self, file: OpenFile, table: FileTable) -> list[Watch]:
-        return _watches(file)
-
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        for watch in one.facts:
-            if watch.strayed:
-                watch.file_id = _watched_file(one.file, watch, files)
-                if not watch.file_id:
-                    yield _lost(watch)
+        watches = _watches(file)
+        strayed = [watch for watch in watches if watch.strayed]
+        if strayed:
+            table.when_all_are_known(file, partial(_find, file, strayed))
+        return watches
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         epfd = entry.epfd
@@ -139,12 +137,14 @@ def _watches(file: OpenFile) -> list[Watch]:
     return found
 
 
-def _watched_file(file: OpenFile, watch: Watch, files: Sequence[Collected]) -> int:
-    """The id of a watched file; 0 if none of the tasks has it."""
-    for one in files:
-        if one.file.info.ino in (0, watch.target.ino) and _is_watched(file, watch, one.file.pid, one.file.fd):
-            return one.id
-    return 0
+def _find(file: OpenFile, strayed: Sequence[Watch], files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+    """The ids of the watched files."""
+    for watch in strayed:
+        alike = (one for one in files if one.file.info.ino in (0, watch.target.ino))
+        found = (one for one in alike if _is_watched(file, watch, one.file.pid, one.file.fd))
+        watch.file_id = next((one.id for one in found), 0)
+        if not watch.file_id:
+            yield _lost(watch)
 
 
 def _lost(watch: Watch) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from criupy.linux.family import Kin
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
-from criupy.resources import filetable
+from criupy.resources import filetable, terminal
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe
 from criupy.resources.files.checks import FileCheck, checks
@@ -43,9 +43,13 @@ class FileKinds:
             said += (f"task {file.pid}, fd {file.fd} ({kind.name}): {line}" for line in kind.warnings(file))
             yield file
 
-    def table(self) -> filetable.FileTable:
-        """For one dump."""
-        return filetable.FileTable(self._by_sort)
+    def outside(self, pids: Iterable[int], *, shell_job: bool) -> Iterator[Obstacle]:
+        """What of the files of running tasks, all that are dumped, is connected to others."""
+        yield from terminal.obstacles(terminal.find(pids), shell_job=shell_job)
+
+    def table(self, *, shell_job: bool = False) -> filetable.FileTable:
+        """For one dump; ``shell_job``: one terminal may be looked after from outside."""
+        return filetable.FileTable(self._by_sort, shell_job=shell_job)
 
     def plan_shared(self, subject: PlanSubject) -> tuple[list[Step], Shared]:
         """What the nursery makes and opens for several tasks."""

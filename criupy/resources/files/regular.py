@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from criupy.images.pb import fdtable_pb2
 from criupy.model.plan import Step
@@ -28,7 +28,7 @@ _STATELESS_DEVICES = {
 }
 """Character devices of which every opening is like any other.  Source: Linux drivers/char/mem.c, random.c."""
 
-_NOT_THERE_YET = re.compile(rb"/proc/\d+/(?:task/(?P<tid>\d+)(?:/|$)|(?:fd|fdinfo|map_files)/)")
+_NOT_THERE_YET = re.compile(rb"/proc/(?P<pid>\d+)/(?:task/(?P<tid>\d+)(?:/|$)|(?:fd|fdinfo|map_files)/)")
 """Threads, descriptors and mappings come after the files."""
 _OF_A_TASK = re.compile(rb"/proc/(\d+)(?:/|$)")
 
@@ -52,6 +52,12 @@ class RegularFile(FileKind):
         elif (match := _OF_A_TASK.match(file.link)) and has_other_numbers(int(match[1])):
             why = "it is of a task in a pid namespace of its own, which will have another number outside"
             yield why, "close it before the dump"
+
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        match = _NOT_THERE_YET.match(file.link)
+        owner = int(match["pid"]) if match else file.pid
+        if match and owner != file.pid and int(match["tid"] or 0) != owner and owner in {*pids}:
+            yield f"what it shows of task {owner} is not there yet when files are opened again", "close it"
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         file = one.file
