@@ -340,6 +340,21 @@ os.close(r)
         collect(pid)
 
 
+def test_what_proc_shows_of_other_tasks(process: Callable[[str], int]) -> None:
+    pid = process(
+        """
+import ctypes
+if (child := os.fork()) == 0: ctypes.CDLL(None).prctl(1, signal.SIGKILL); signal.pause()
+opened(f"/proc/{child}/status", 0); opened(f"/proc/{child}/task/{child}/stat", 0); opened(f"/proc/{child}/fdinfo/1", 0)
+"""
+    )
+    (child,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    (found,) = FILE_KINDS.obstacles(pid, kin([pid, child]))
+    assert "/fdinfo/1" in found.what
+    assert f"what it shows of task {child} is not there yet" in found.why
+    assert not list(FILE_KINDS.obstacles(pid, kin([pid])))
+
+
 def test_a_look_ahead_hides_no_change(process: Callable[[str], int], tmp_path: Path) -> None:
     """Read with files that were opened before everything changed, a table looks as it does when read afresh."""
     own = len(os.listdir("/proc/self/fd"))
