@@ -187,3 +187,4 @@ class RestoreOptions(NamedTuple):
     plan: bool = False
     host_clocks: bool = False
     display_stats: bool = False
+    shell_job: bool = False

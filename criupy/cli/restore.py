@@ -28,10 +28,20 @@ def run(**values: Any) -> None:
             plan=values["plan"],
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
+            shell_job=values["shell_job"],
         )
         scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
         root = restore_tree(options, log, report, scripts)
     if root and not values["restore_detached"]:
+        _wait(root, values)
+
+
+def _wait(root: int, values: dict[str, Any]) -> None:
+    if values["shell_job"] and not values["leave_stopped"]:
+        from criupy.restoring import foreground
+
+        foreground.wait(root)
+    else:
         os.waitpid(root, 0)
 
 

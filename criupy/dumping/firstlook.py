@@ -49,7 +49,11 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         members = [member for member in family.walk(root) if not family.is_zombie(member)]
         pids = [member.pid for member in members]
         obstacles = _lasting(
-            lambda: [*_tree(pids, features), *_strangers(options, pids), *cgroups.obstacles(members, cgroup)]
+            lambda: [
+                *_tree(pids, features, options),
+                *_strangers(options, pids),
+                *cgroups.obstacles(members, cgroup),
+            ]
         )
     if obstacles:
         raise NotDumpable(obstacles)
@@ -127,7 +131,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
         )
 
 
-def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
+def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
     files: memory.KnownFiles = {}
@@ -135,6 +139,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, _memory(pid, files, named), root)
+    yield from FILE_KINDS.outside(pids, shell_job=options.shell_job)
     speakers = {}
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
