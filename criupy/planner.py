@@ -81,7 +81,8 @@ class _Planning:
     def plan(self) -> RestorePlan:
         _check_namespaces(self.snapshot)
         pidns.check(self.snapshot)
-        growth = grow([_kinsman(task) for task in self.snapshot.tasks], own_pids=self.snapshot.has_own_pids)
+        kinsmen = [_kinsman(task) for task in self.snapshot.tasks]
+        growth = grow(kinsmen, last_pid=pidns.highest(self.snapshot) if self.snapshot.has_own_pids else 0)
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
