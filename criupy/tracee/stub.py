@@ -419,9 +419,8 @@ class StubTree:
         self.processes[NURSERY] = process
         batch = SyscallBatch()
         batch.call("close_range", len(self._files), 0xFFFFFFFF, 0)
-        batch.call(
-            "pidfd_open", nursery.pid, 0
-        )  # for the root, who may not see it: the number after its files
+        # For the root, which may not see the nursery: at the number after its files.
+        batch.call("pidfd_open", nursery.pid, 0)
         nursery.run(batch).check()
         return process
 
@@ -492,9 +491,9 @@ class StubTree:
         self.processes[number] = process
         maker.born.popleft()
         wait(tracee, _BIRTH)
-        if mother is self.processes[NURSERY]:
+        if len(self.processes) == 2:  # the root is the first that the nursery makes
             self._settle(leader)
-        elif not shares_memory:
+        elif not shares_memory and mother is not self.processes[NURSERY]:
             leader.table, leader.capacity = RemoteAddress(self._plan.base) + _PAGE, _MAIN_TABLE
         return process
 
