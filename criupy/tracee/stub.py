@@ -419,9 +419,8 @@ class StubTree:
         self.processes[NURSERY] = process
         batch = SyscallBatch()
         batch.call("close_range", len(self._files), 0xFFFFFFFF, 0)
-        batch.call(
-            "pidfd_open", nursery.pid, 0
-        )  # for the root, who may not see it: the number after its files
+        # For the root, which may not see the nursery: at the number after its files.
+        batch.call("pidfd_open", nursery.pid, 0)
         nursery.run(batch).check()
         return process
 

@@ -68,6 +68,7 @@ WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descript
 TREES_WITH_NUMBERS = {
     "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
     "tree_dead_leader.c", "tree_deep.c", "tree_shared_memory.c", "tree_terminal.c",
+    "process_descriptors.c",
 }  # fmt: skip
 
 
