@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -145,12 +145,8 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
             guardian.finish(lambda: guardian.kill(pidfds))
         for process in dying:
             process_mrelease(process.pidfd)
-        for process in reversed(dying):  # the init of a pid namespace ends when all others in it are reaped
-            for tid in (
-                *(thread.tid for thread in process.threads if thread.tid != process.pid),
-                process.pid,
-            ):
-                reap(process.pid, tid, deadline)
+        own = {process.pid for process in dying if _parent(process.pid) == os.getpid()}
+        reap_all((thread.tid for process in dying for thread in process.threads), deadline, keep=own)
         for process in dying:
             ended = select.poll()
             ended.register(process.pidfd, select.POLLIN)
@@ -160,17 +156,30 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
 
 def reap(pid: int, tid: int, deadline: float) -> None:
     """Wait for the end of a dying thread; a process of our own keeps its status for whoever waits for it."""
-    keep = os.WNOWAIT if tid == pid and _parent(pid) == os.getpid() else 0
+    reap_all([tid], deadline, keep={pid} if _parent(pid) == os.getpid() else ())
+
+
+def reap_all(tids: Iterable[int], deadline: float, *, keep: Collection[int] = ()) -> None:
+    """Wait for dying threads in the order in which they end; those in ``keep`` stay zombies of ours.
+
+    In no other order: the last thread of the init of a pid namespace ends when everybody else in there is reaped, those
+    of its own process too.  Source: Linux kernel/pid_namespace.c, ``zap_pid_ns_processes``.
+    """
+    waiting = list(tids)
     with held_signals():
-        while True:
-            try:
-                if os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None:
-                    return
-            except ChildProcessError:
+        while waiting:
+            waiting = [tid for tid in waiting if not _is_reaped(tid, os.WNOWAIT if tid in keep else 0)]
+            if waiting and time.monotonic() > deadline:
                 return
-            if time.monotonic() > deadline:
-                return
-            signal.sigtimedwait({signal.SIGCHLD}, 0.002)
+            if waiting:
+                signal.sigtimedwait({signal.SIGCHLD}, 0.002)
+
+
+def _is_reaped(tid: int, keep: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None
+    except ChildProcessError:
+        return True
 
 
 def status_of(pid: int, tid: int) -> dict[str, str]:

@@ -29,7 +29,7 @@ from criupy.linux.syscalls import LockedMemory, set_subreaper
 from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
 from criupy.tracee import blob, guardian
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
-from criupy.tracee.frozen import status_of
+from criupy.tracee.frozen import reap_all, status_of
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
 _PAGE = 4096
@@ -345,10 +345,13 @@ class StubProcess:
                 guardian.kill_by_pid(tid)
 
     def reap(self) -> None:
-        others = [thread.tid for thread in self.threads.values() if thread.tid != self.pid]
-        for tid in (*self._born(), *reversed(others), self.pid):
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, tid, os.WEXITED | abi.WALL)
+        """Wait for the end of all of its threads, and of those that they have just made."""
+        reap_all(self.tids(), time.monotonic() + _PATIENCE)
+
+    def tids(self) -> Iterator[int]:
+        """Of all that there is of it to reap."""
+        yield from self._born()
+        yield from (thread.tid for thread in self.threads.values())
 
     def _born(self) -> Iterator[int]:
         return (tid for thread in self.threads.values() for tid in thread.born)
@@ -390,8 +393,9 @@ class StubTree:
             for process in processes:
                 process.kill()
             for _ in range(2):  # once more, as the one whom orphans come to
-                for process in reversed(processes):  # the init of a namespace ends when all others are reaped
-                    process.reap()
+                reap_all(
+                    (tid for process in processes for tid in process.tids()), time.monotonic() + _PATIENCE
+                )
         finally:
             for process in self.processes.values():
                 process.close()

@@ -13,6 +13,8 @@ from harness.engine import EngineError
 from harness.observe import TreeObservation, assert_unharmed, inside, tree_of
 from harness.target import wait_until
 
+from criupy.tracee.freezer import freeze_tree
+
 
 def refused(engine, pid, images, why, *options):
     """``pid`` is not dumped, before anybody is stopped; what was said."""
@@ -235,3 +237,12 @@ def test_a_failing_restore_leaves_nothing(image, target, criupy, images):
     file.write_bytes(content)
     criupy.restore(process, images)
     process.ask()
+
+
+def test_an_init_with_many_threads_ends(target):
+    """Its last thread ends when all others are reaped, and which is the last nobody knows."""
+    for _ in range(8):
+        process = target("avx_threads.c", OWN_PIDS="1")
+        with freeze_tree(process.pid) as tree:
+            tree.kill(timeout=10)
+        process.wait_gone()
