@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["flag", "text", "number", "level"]
+Kind = Literal["flag", "text", "number", "level", "size", "choice"]
 
 
 class Option(NamedTuple):
@@ -22,6 +22,7 @@ class Option(NamedTuple):
     default: str | int | bool | None = None
     own: bool = False
     hidden: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def field(self) -> str:
@@ -74,6 +75,37 @@ OPTIONS: tuple[Option, ...] = (
         metavar="PATH",
     ),
     Option(
+        "link-remap",
+        "flag",
+        _on("dump"),
+        "give files that lost the name they were opened by one more (link_remap.N), kept with the images",
+        default=False,
+    ),
+    Option(
+        "ghost-limit",
+        "size",
+        _on("dump"),
+        "most that a deleted file may take in the images; K, M and G are units of 1024",
+        metavar="SIZE",
+        default=1 << 20,
+    ),
+    Option(
+        "file-locks",
+        "flag",
+        _IMAGES,
+        "take locks of files along (flock, POSIX, OFD, leases); a restore always gives back what the images have",
+        short="l",
+        default=False,
+    ),
+    Option(
+        "file-validation",
+        "choice",
+        _IMAGES,
+        "what tells whether a file is still the same: its size alone, or its build id too",
+        choices=("filesize", "buildid"),
+        default="buildid",
+    ),
+    Option(
         "sync",
         "flag",
         _on("dump"),
@@ -114,6 +146,15 @@ class LogOptions(NamedTuple):
     verbosity: int = 2
 
 
+class FileOptions(NamedTuple):
+    """What a dump may do about files.  ``ghost_limit`` in bytes that a file takes on its disk."""
+
+    ghost_limit: int = 1 << 20
+    link_remap: bool = False
+    file_locks: bool = False
+    build_ids: bool = True
+
+
 class DumpOptions(NamedTuple):
     """What `criupy.dumping.dump` is asked for.
 
@@ -130,6 +171,7 @@ class DumpOptions(NamedTuple):
     timeout: int = 10
     display_stats: bool = False
     freeze_cgroup: str | None = None
+    files: FileOptions = FileOptions()
 
 
 class RestoreOptions(NamedTuple):
@@ -142,3 +184,5 @@ class RestoreOptions(NamedTuple):
     plan: bool = False
     host_clocks: bool = False
     display_stats: bool = False
+    build_ids: bool = True
+    """Whether a file must have the build id that it had."""

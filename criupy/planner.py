@@ -18,7 +18,7 @@ from criupy.model.snapshot import TASK_STOPPED as STOPPED
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory, sysvshm
-from criupy.resources.fileplan import SPARE_NUMBERS, Shared
+from criupy.resources.fileplan import SPARE_NUMBERS, Shared, plan_revived
 from criupy.resources.kind import PlanSubject
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
@@ -111,6 +111,7 @@ class _Planning:
             meeting_signal=_meeting_signal(living),
             nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
             pages=tuple(sorted(pages)),
+            revived=plan_revived(self.snapshot),
             helpers=growth.helpers,
         )
 

@@ -10,7 +10,7 @@ import click
 from criupy.cli.arguments import log_options, parameters
 from criupy.cli.session import session
 from criupy.errors import UsageError
-from criupy.options import DumpOptions
+from criupy.options import DumpOptions, FileOptions
 
 
 def run(**values: Any) -> None:
@@ -46,6 +46,12 @@ def _options(values: dict[str, Any]) -> DumpOptions:
         timeout=values["timeout"],
         display_stats=values["display_stats"],
         freeze_cgroup=values["freeze_cgroup"],
+        files=FileOptions(
+            ghost_limit=values["ghost_limit"],
+            link_remap=values["link_remap"],
+            file_locks=values["file_locks"],
+            build_ids=values["file_validation"] == "buildid",
+        ),
     )
 
 

@@ -27,6 +27,7 @@ def run(**values: Any) -> None:
             plan=values["plan"],
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
+            build_ids=values["file_validation"] == "buildid",
         )
         root = restore_tree(options, log, report)
     if root and not values["restore_detached"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from criupy.dumping import encoding, firstlook
@@ -94,12 +94,14 @@ def _dump(
     log: Log,
     report: Report,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), log.run_id)
+    images = encoding.Images(FILE_KINDS.table(options.files), encoding.ObjectIds(), log.run_id)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    shmem, segments = images.table.shmem, images.table.segments
-    with closing(shmem), closing(segments), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+    shmem, segments, nameless = images.table.shmem, images.table.segments, images.table.nameless
+    with ExitStack() as opened, PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+        for objects in (shmem, segments, nameless):
+            opened.callback(objects.close)
         watch.start("freezing")
         watch.start("frozen")
         tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
@@ -112,18 +114,22 @@ def _dump(
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)
         segments.copy(pages.open)
+        nameless.copy(writer)
         watch.stop("memory")
         if options.leave_running:
             frozen.close()
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
-        snapshots.write(snapshot, writer)
-        pages.finish(sync=options.sync)
-        writer.commit(snapshot.inventory, sync=options.sync)
+        with nameless.linked():
+            snapshots.write(snapshot, writer)
+            pages.finish(sync=options.sync)
+            writer.commit(snapshot.inventory, sync=options.sync)
         if not options.leave_running:
             watch.stop("frozen")
             _end(options, tree)
     _tell(options, facts, _fate(options, cgroup), watch, log, report)
+    for name in nameless.names:
+        report.line(f"The images need {os.fsdecode(name)}: keep it as long as them, and remove it with them.")
 
 
 def _patience(options: DumpOptions) -> float:

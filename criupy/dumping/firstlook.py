@@ -15,7 +15,7 @@ from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
 from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
-from criupy.options import DumpOptions
+from criupy.options import DumpOptions, FileOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
@@ -43,7 +43,9 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
+        obstacles = _lasting(
+            lambda: [*_tree(pids, features, options.files), *cgroups.obstacles(members, cgroup)]
+        )
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -108,14 +110,14 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
         )
 
 
-def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
+def _tree(pids: Sequence[int], features: KernelFeatures, options: FileOptions) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
     files: memory.KnownFiles = {}
     named: set[bytes] = set()
     for pid in pids:
-        yield from _of_living(pid, _member(pid, root, kin, features), root)
-        yield from _of_living(pid, memory.obstacles(pid, files, named), root)
+        yield from _of_living(pid, _member(pid, root, kin, features, options), root)
+        yield from _of_living(pid, memory.obstacles(pid, files, named, options), root)
     yield from _shared(pids)
 
 
@@ -126,7 +128,9 @@ def look_again(pids: Sequence[int]) -> None:
         raise NotDumpable(obstacles)
 
 
-def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
+def _member(
+    pid: int, root: int, kin: family.Kin, features: KernelFeatures, options: FileOptions
+) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
     if pid != root and stat.state in "ZX" and os.listdir(f"/proc/{pid}/task") == [str(pid)]:
@@ -138,7 +142,7 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     yield from _namespaces(pid, comm, root)
     for kind in THREAD_KINDS:
         yield from kind.obstacles(pid, features)
-    yield from FILE_KINDS.obstacles(pid, kin)
+    yield from FILE_KINDS.obstacles(pid, kin, options)
 
 
 _SHARED = {

@@ -206,6 +206,8 @@ def fallocate(fd: int, size: int) -> None:
 
 TMPFS_MAGIC = 0x01021994
 HUGETLBFS_MAGIC = 0x958458F6
+OVERLAYFS_MAGIC = 0x794C7630
+NFS_MAGIC = 0x6969
 """Source: Linux include/uapi/linux/magic.h."""
 
 

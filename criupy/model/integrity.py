@@ -6,14 +6,16 @@ is looked at here, before anything is created; a violation is an :class:`ImageEr
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from criupy.errors import ImageError
+from criupy.images.ghosts import Ghost
 from criupy.images.pages import PAGE_SIZE, Pagemap
 from criupy.images.pb.core_pb2 import core_entry, disabled, filter, seccomp_entry, strict  # noqa: A004
 from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, fd_types, file_entry
-from criupy.images.pb.files_pb2 import GHOST, LINKED, memfd_inode_entry
+from criupy.images.pb.files_pb2 import LINKED, memfd_inode_entry
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry
 from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, TASK_STOPPED, Snapshot, TaskImages, remap_target
@@ -34,6 +36,7 @@ _REGULAR, _VSYSCALL = 1 << 0, 1 << 2
 _FILE_PRIVATE, _FILE_SHARED, _ANON_SHARED, _ANON_PRIVATE = 1 << 6, 1 << 7, 1 << 8, 1 << 9
 _SYSVIPC, _SOCKET, _AIORING, _SHSTK, _GUARD = 1 << 10, 1 << 11, 1 << 13, 1 << 15, 1 << 16
 _STATUS_SCRATCH = 0xF000_0000
+_GHOSTS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK)
 _INT_MAX = (1 << 31) - 1
 _LARGEST_SEGMENT = 1 << 40
 _HUGE_SIZE = 0x3F << 26
@@ -288,13 +291,31 @@ def _check_fdinfo(name: str, entries: Iterable[Any], files: Mapping[int, file_en
 
 def _check_remaps(snapshot: Snapshot) -> None:
     name = "remap-fpath.img"
+    seen: set[int] = set()
     for remap in snapshot.remaps:
         kind, number = remap_target(remap)
         _require(_is(snapshot.files, remap.orig_id, REG), name, f"there is no path {remap.orig_id:#x}")
+        _require(remap.orig_id not in seen, name, f"path {remap.orig_id:#x} is there twice")
+        seen.add(remap.orig_id)
+        parts = snapshot.files[remap.orig_id].reg.name.split(b"/")
+        _require(b".." not in parts and parts[-1] not in (b"", b"."), name, "a path leads elsewhere")
         if kind == LINKED:
             _require(_is(snapshot.files, number, REG), name, f"there is no path {number:#x}")
-        elif kind == GHOST:
-            _require(snapshot.ghosts.get(number), f"ghost-file-{number:x}.img", "is missing or empty")
+    for ghost in snapshot.ghosts.values():
+        _check_ghost(ghost)
+
+
+def _check_ghost(ghost: Ghost) -> None:
+    entry, kind = ghost.entry, stat.S_IFMT(ghost.entry.mode)
+    _require(kind in _GHOSTS, ghost.name, f"mode {entry.mode:o} is of no file that can be made again")
+    _require(not ghost.chunks or kind == stat.S_IFREG, ghost.name, "has content, and is no regular file")
+    target = entry.symlnk_target
+    fits = len(target) < PATH_MAX and b"\0" not in target and bool(target) == (kind == stat.S_IFLNK)
+    _require(fits, ghost.name, "has a target that is none of a symbolic link")
+    for time in (entry.atim, entry.mtim):
+        _require(
+            time.tv_sec < _INT_MAX << 3 and time.tv_usec < 1_000_000, ghost.name, "has a time out of range"
+        )
 
 
 # Memory

@@ -217,6 +217,15 @@ class TaskPlan(NamedTuple):
     """The same of its address space."""
 
 
+class Revived(NamedTuple):
+    """A file without a name, open in the nursery: what a remap leads to, the name that it had, and how it is open."""
+
+    kind: int
+    number: int
+    name: bytes
+    flags: int
+
+
 class StubPlan(NamedTuple):
     """What all tasks have in common while they are being built."""
 
@@ -228,6 +237,8 @@ class StubPlan(NamedTuple):
     """The number of a descriptor that every task has for the nursery, above all of its own."""
     pages: tuple[PagesFile, ...] = ()
     """The pages files; the nursery has them open at their places in here."""
+    revived: tuple[Revived, ...] = ()
+    """What it has open after them."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
 

@@ -200,6 +200,10 @@ class FileKind(Protocol):
         """Read what is not in ``file``; once per open file description, frozen."""
         return None
 
+    def path_id(self, one: Collected) -> int:
+        """The id of the entry that has its path, if it has one."""
+        return one.id
+
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""
         ...

@@ -32,6 +32,7 @@ from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import likeness
 from criupy.restoring.builder import build
+from criupy.restoring.revival import revive
 from criupy.tracee import guardian
 from criupy.tracee.stub import StubProcess, StubTree, table_space
 
@@ -75,7 +76,7 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
         for check in FILE_KINDS.checks(snapshot):
             check.run()
         with _outcome():
-            _create(the_plan, directory, options, watch, log, report)
+            _create(the_plan, snapshot, directory, options, watch, log, report)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
 
@@ -111,6 +112,7 @@ def _check_free(the_plan: RestorePlan) -> None:
 
 def _create(
     the_plan: RestorePlan,
+    snapshot: Snapshot,
     directory: ImageDirectory,
     options: RestoreOptions,
     watch: Stopwatch,
@@ -125,8 +127,11 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
+        revived = stack.enter_context(revive(the_plan.stub.revived, snapshot, directory, report.line))
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
-        tree = stack.enter_context(StubTree(the_plan.stub, pages, space, suspend_seccomp=suspend_seccomp))
+        tree = stack.enter_context(
+            StubTree(the_plan.stub, [*pages, *revived], space, suspend_seccomp=suspend_seccomp)
+        )
         nursery = tree.create_nursery(unwanted)
         last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
@@ -163,9 +168,10 @@ def _space(the_plan: RestorePlan) -> int:
 
 def _make_room(the_plan: RestorePlan) -> None:
     """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
-    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 2 * len(the_plan.stub.pages)
+    held = len(the_plan.stub.pages) + len(the_plan.stub.revived)
+    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 3 * held
     shared = sum(1 for step in the_plan.steps if step.stage is Stage.HOLD)
-    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + shared + 1)
+    needed = max(the_plan.stub.nursery_fd + 1, own, held + shared + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))

@@ -26,13 +26,15 @@ class Case:
 
 
 PROGRAMS = [
-    "alternate_stacks.c", "chrooted.c", "clocks.c", "credentials.c", "epoll.c", "event_counters.c", "fpu_state.c",
+    "alternate_stacks.c", "chrooted.c", "clocks.c", "credentials.c", "deleted_files.c", "epoll.c",
+    "event_counters.c", "fpu_state.c",
     "guard_regions.c", "huge_pages.c", "identity.c", "interval_timers.c", "layout.c", "limits.c",
     "memory_advice.c", "memory_barriers.c", "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c",
     "restartable_sequences.c", "scheduling.c", "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c",
     "shared_descriptions.c", "signals.c", "thread_ends.c", "zero_memory.c",
 ]  # fmt: skip
 BEYOND_CRIU = {
+    "deleted_files.c": "refuses a directory that went with the one above it",
     "event_counters.c": "has no place for an eventfd's flag and the upper half of its count",
     "identity.c": "does not restore timer slack and personality",
     "pipes.c": "refuses packets",

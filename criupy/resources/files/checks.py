@@ -13,9 +13,6 @@ from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import elf
 from criupy.model.snapshot import Snapshot
 
-_STATUS_FILE = 1 << 6 | 1 << 7
-_STATUS_MEMFD = 1 << 14
-
 
 class FileCheck(NamedTuple):
     """A path, and what it has to be; None or empty: anything."""
@@ -59,34 +56,20 @@ def checks(snapshot: Snapshot) -> Iterator[FileCheck]:
     Files below ``/proc/PID`` of a task to come cannot be looked at before.
     """
     own = tuple(b"/proc/%d/" % task.pid for task in snapshot.tasks)
-    for file_id in dict.fromkeys(_opened(snapshot)):
+    for file_id in snapshot.opened:
         entry = snapshot.files.get(file_id)
         if entry is None or entry.type != fdtable_pb2.REG or entry.reg.ext:
             continue
-        if not entry.reg.name.startswith(own):
-            yield _check(entry.reg)
+        kind, number = snapshot.nameless.get(file_id, (None, 0))
+        name = snapshot.files[number].reg.name if kind == files_pb2.LINKED else entry.reg.name
+        if kind != files_pb2.GHOST and not name.startswith(own):
+            yield _check(name, entry.reg)
 
 
-def _check(reg: files_pb2.reg_file_entry) -> FileCheck:
+def _check(name: bytes, reg: files_pb2.reg_file_entry) -> FileCheck:
     return FileCheck(
-        name=reg.name,
+        name=name,
         size=reg.size if reg.HasField("size") else None,
         mode=reg.mode if reg.HasField("mode") else None,
         build_id=tuple(reg.build_id),
     )
-
-
-def _opened(snapshot: Snapshot) -> Iterator[int]:
-    """Ids of the files that a restore opens; an entry that nobody refers to is never looked at."""
-    for task in snapshot.tasks:
-        for info in snapshot.fds(task):
-            entry = snapshot.files.get(info.id)
-            yield entry.fifo.regf_id if entry is not None and entry.type == fdtable_pb2.FIFO else info.id
-        if task.mm is not None:
-            yield task.mm.exe_file_id
-            for vma in task.mm.vmas:
-                if vma.status & _STATUS_FILE and not vma.status & _STATUS_MEMFD:
-                    yield vma.shmid
-        if task.fs is not None:
-            yield task.fs.cwd_id
-            yield task.fs.root_id

@@ -10,12 +10,15 @@ from criupy.linux.family import Kin
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
+from criupy.options import FileOptions
 from criupy.resources import filetable
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe
 from criupy.resources.files.checks import FileCheck, checks
 from criupy.resources.kind import FileKind, PlanSubject
 from criupy.resources.openfile import OpenFile, open_files
+
+_USUAL = FileOptions()
 
 
 class FileKinds:
@@ -25,17 +28,17 @@ class FileKinds:
         self._by_sort = {word: kind for kind in kinds for word in kind.match}
         self._by_type = {int(kind.type): kind for kind in kinds if kind.type}
 
-    def obstacles(self, pid: int, kin: Kin) -> Iterator[Obstacle]:
+    def obstacles(self, pid: int, kin: Kin, options: FileOptions = _USUAL) -> Iterator[Obstacle]:
         """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
-        return filetable.obstacles(self._by_sort, pid, kin)
+        return filetable.obstacles(self._by_sort, pid, kin, options)
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
         yield from pipe.warnings(_files(pids), features)
 
-    def table(self) -> filetable.FileTable:
+    def table(self, options: FileOptions = _USUAL) -> filetable.FileTable:
         """For one dump."""
-        return filetable.FileTable(self._by_sort)
+        return filetable.FileTable(self._by_sort, options)
 
     def plan_shared(self, subject: PlanSubject) -> tuple[list[Step], Shared]:
         """What the nursery makes and opens for several tasks."""

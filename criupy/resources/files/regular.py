@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from criupy.images.pb import fdtable_pb2
 from criupy.model.plan import Step
-from criupy.resources.fileplan import TablePlan, open_path, reg_entry
+from criupy.resources.fileplan import TablePlan, reg_entry
 from criupy.resources.filetable import Collected, FileImages, path_entry
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
@@ -57,7 +57,6 @@ class RegularFile(FileKind):
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         reg = reg_entry(table.snapshot, entry.id)
         shown = reg.name.decode("utf-8", "backslashreplace")
-        call, args = open_path(reg, reg.flags)
-        yield table.opens(entry.id, call, *args, about=shown)
+        table.settle(entry.id, (yield from table.open_path(entry.id, reg.flags)))
         if reg.pos not in (0, _NO_SEEK) and not reg.flags & os.O_PATH:
             yield table.step("lseek", table.at[entry.id], reg.pos, os.SEEK_SET, expect=reg.pos, about=shown)
