@@ -169,6 +169,7 @@ class _Planning:
                     yield from kind.plan(core, self._subject(task, stub, tid))
         if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
+        yield from FILE_KINDS.plan_locks(leader)
         if self._is_first(task, "fs_id"):
             yield from FILE_KINDS.plan_fs(leader)
         if self._is_first(task, "vm_id"):

@@ -122,6 +122,7 @@ def encode(
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
         remaps=files.remaps,
+        locks=files.locks,
         memfds=images.table.shmem.entries(),
         shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
         segments=images.table.segments.entries(),

@@ -18,7 +18,18 @@ from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, fd_types, file_en
 from criupy.images.pb.files_pb2 import LINKED, memfd_inode_entry
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry
-from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, TASK_STOPPED, Snapshot, TaskImages, remap_target
+from criupy.model.snapshot import (
+    LOCK_FLOCK,
+    LOCK_LEASE,
+    LOCK_OFD,
+    LOCK_POSIX,
+    TASK_ALIVE,
+    TASK_DEAD,
+    TASK_STOPPED,
+    Snapshot,
+    TaskImages,
+    remap_target,
+)
 
 PID_MAX = 4 << 20
 """Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""
@@ -37,6 +48,7 @@ _FILE_PRIVATE, _FILE_SHARED, _ANON_SHARED, _ANON_PRIVATE = 1 << 6, 1 << 7, 1 << 
 _SYSVIPC, _SOCKET, _AIORING, _SHSTK, _GUARD = 1 << 10, 1 << 11, 1 << 13, 1 << 15, 1 << 16
 _STATUS_SCRATCH = 0xF000_0000
 _GHOSTS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK)
+_LOCKS = (LOCK_POSIX, LOCK_FLOCK, LOCK_OFD, LOCK_LEASE)
 _INT_MAX = (1 << 31) - 1
 _LARGEST_SEGMENT = 1 << 40
 _HUGE_SIZE = 0x3F << 26
@@ -78,6 +90,7 @@ def check(snapshot: Snapshot) -> None:
     for table, entries in snapshot.fdinfo.items():
         _check_fdinfo(f"fdinfo-{table}.img", entries, snapshot.files)
     _check_remaps(snapshot)
+    _check_locks(snapshot)
     _check_shmem(snapshot)
     _check_segments(snapshot)
 
@@ -303,6 +316,20 @@ def _check_remaps(snapshot: Snapshot) -> None:
             _require(_is(snapshot.files, number, REG), name, f"there is no path {number:#x}")
     for ghost in snapshot.ghosts.values():
         _check_ghost(ghost)
+
+
+def _check_locks(snapshot: Snapshot) -> None:
+    name = "filelocks.img"
+    numbers = {
+        task.pid: {info.fd for info in snapshot.fds(task)} for task in snapshot.tasks if not task.zombie
+    }
+    for lock in snapshot.locks:
+        what = f"the lock of descriptor {lock.fd} of task {lock.pid}"
+        _require(lock.fd in numbers.get(lock.pid, ()), name, f"{what}: there is no such descriptor")
+        _require(lock.flag in _LOCKS, name, f"{what} is of kind {lock.flag}")
+        _require(lock.type in (0, 1), name, f"{what} is of type {lock.type}, which cannot be restored")
+        fits = lock.start >= 0 and lock.len >= 0 and lock.start + lock.len < 1 << 63
+        _require(fits, name, f"{what} has {lock.len} bytes from {lock.start} on")
 
 
 def _check_ghost(ghost: Ghost) -> None:

@@ -30,6 +30,7 @@ from criupy.images.pb.fdtable_pb2 import FIFO, REG, fdinfo_entry, file_entry
 from criupy.images.pb.files_pb2 import (
     GHOST,
     LINKED,
+    file_lock_entry,
     memfd_inode_entry,
     pipe_data_entry,
     remap_file_path_entry,
@@ -41,6 +42,8 @@ from criupy.images.pb.namespaces_pb2 import ipc_shm_entry, timens_entry
 TASK_ALIVE = 1
 TASK_DEAD = 2
 TASK_STOPPED = 3
+LOCK_POSIX, LOCK_FLOCK, LOCK_OFD, LOCK_LEASE = 1, 2, 4, 8
+"""``file_lock_entry.flag``."""
 VMA_VDSO = 1 << 3
 """In ``vma_entry.status``."""
 _LARGEST_VDSO = 1 << 20
@@ -49,7 +52,6 @@ _OTHER = (
     "SK_QUEUES",
     "TTY_INFO",
     "TTY_DATA",
-    "FILE_LOCKS",
     "CGROUP",
     "APPARMOR",
     "BPFMAP_DATA",
@@ -116,6 +118,7 @@ class Snapshot:
     pipes_data: Mapping[int, PipeData] = field(default_factory=dict)
     fifo_data: Mapping[int, PipeData] = field(default_factory=dict)
     remaps: Sequence[remap_file_path_entry] = ()
+    locks: Sequence[file_lock_entry] = ()
     ghosts: Mapping[int, ghosts.Ghost] = field(default_factory=dict)
     memfds: Mapping[int, memfd_inode_entry] = field(default_factory=dict)
     shmem: Mapping[int, Pagemap] = field(default_factory=dict)
@@ -217,6 +220,7 @@ def load(directory: ImageDirectory) -> Snapshot:
         pipes_data=_pipe_data(directory, "PIPES_DATA"),
         fifo_data=_pipe_data(directory, "FIFO_DATA"),
         remaps=remaps,
+        locks=tuple(record.message for record in directory.records("FILE_LOCKS")),
         ghosts=_ghosts(directory, remaps),
         memfds=memfds,
         shmem=_shmem(directory, tasks, memfds),
@@ -351,6 +355,8 @@ def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
             writer.write(kind, (Record(pipe.entry, pipe.content) for pipe in pipes.values()))
     if snapshot.remaps:
         writer.write("REMAP_FPATH", snapshot.remaps)
+    if snapshot.locks:
+        writer.write("FILE_LOCKS", snapshot.locks)
     if snapshot.memfds:
         writer.write("MEMFD_INODE", snapshot.memfds.values())
     if snapshot.segments:

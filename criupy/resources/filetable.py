@@ -19,10 +19,11 @@ from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import elf, syscalls
 from criupy.linux.family import Kin
-from criupy.linux.procfs import fdinfo, mountinfo
+from criupy.linux.procfs import mountinfo
 from criupy.model.snapshot import PipeData
 from criupy.options import FileOptions
-from criupy.resources import nameless
+from criupy.resources import locks, nameless
+from criupy.resources.locks import Locks
 from criupy.resources.nameless import DELETED, Nameless
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
@@ -97,6 +98,7 @@ class FileImages:
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
     remaps: Sequence[files_pb2.remap_file_path_entry] = ()
+    locks: Sequence[files_pb2.file_lock_entry] = ()
 
 
 class _Named(NamedTuple):
@@ -147,6 +149,9 @@ class FileTable:
         self.shmem = SharedMemory()
         self.segments = Segments()
         self.nameless = Nameless(options, self.new_id)
+        self._locks = Locks()
+        self._leased: set[tuple[int, int]] = set()
+        """Inodes that nobody may open."""
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -186,8 +191,12 @@ class FileTable:
                 new := [*_obstacles(self._kinds, file, _comm(process.pid), self._options)]
             ):
                 obstacles += new
-            else:
-                found.append((file, self._description(kind, file)))
+                continue
+            found.append((file, self._description(kind, file)))
+            if b"lock:" in file.info.rest:
+                self._locks.add(file, found[-1][1].id)
+                if file.stat is not None and locks.is_leased(file):
+                    self._leased.add((file.stat.st_dev, file.stat.st_ino))
         if obstacles:
             raise NotDumpable(obstacles)
 
@@ -221,6 +230,7 @@ class FileTable:
             images.files[named.file_id] = path_entry(named.file_id, named.name, named.stat)
         for entry in self.nameless.entries():
             images.files[entry.id] = entry
+        images.locks = self._locks.entries()
         images.remaps = self.nameless.remaps()
         for remap in images.remaps:
             reg = images.files[remap.orig_id].reg
@@ -259,7 +269,8 @@ class FileTable:
     def _add_build_ids(self, files: Mapping[int, fdtable_pb2.file_entry]) -> None:
         known: dict[bytes, list[int]] = {}
         for file_id, name, found, _, _ in self._named():
-            if stat.S_ISREG(found.st_mode) and found.st_blocks:
+            is_leased = (found.st_dev, found.st_ino) in self._leased
+            if stat.S_ISREG(found.st_mode) and found.st_blocks and not is_leased:
                 if name not in known:
                     known[name] = elf.build_id_words(name)
                 files[file_id].reg.build_id.extend(known[name])
@@ -422,15 +433,9 @@ def _obstacles(
         if file.stat and not kind.nameless:
             problem = path_problem(file.own, file.link, file.stat, options)
             found += [problem] if problem else []
-        found += [_lock_problem(lock) for lock in fdinfo.locks(file.info.rest)]
+        found += locks.problems(file, wanted=options.file_locks)
     for why, hint in found:
         yield Obstacle(file.pid, comm, _what(kind, file), why, hint)
-
-
-def _lock_problem(lock: bytes) -> tuple[str, str]:
-    kind, _, mode, *_ = lock.decode().split()
-    why = f"it holds a lock ({kind.lower()}, {mode.lower()}), and locks cannot be dumped yet"
-    return why, "let the program release its locks first (lslocks shows them)"
 
 
 _OWNERS = {0: "thread", 1: "process", 2: "process group"}

@@ -73,8 +73,9 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
             raise PrivilegeError(message, hint="run criupy as root")
         _check_free(the_plan)
         sysvshm.check(snapshot, segments)
-        for check in FILE_KINDS.checks(snapshot):
+        for check in FILE_KINDS.checks(snapshot, build_ids=options.build_ids):
             check.run()
+        FILE_KINDS.check_locks(snapshot)
         with _outcome():
             _create(the_plan, snapshot, directory, options, watch, log, report)
     _tell(the_plan, options, watch, log, report)

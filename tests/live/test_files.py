@@ -267,7 +267,7 @@ EXPECTED = [
     "character device /dev/kmsg): descriptors of this kind",
     "/gone): it was deleted, and its 1228800 bytes are more than",
     "/elsewhere): its name is gone, while it has 1 name elsewhere",
-    "/locked): it holds a lock (flock, write)",
+    "/locked): it holds a lock (flock, write), which goes with its process",
     "/owned): its signals go to process ",
     "/fdinfo/0): what it shows of the task itself",
     "/fd/0): what it shows of the task itself",

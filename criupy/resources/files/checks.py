@@ -50,7 +50,7 @@ def _hex(words: tuple[int, ...] | list[int]) -> str:
     return struct.pack(f"<{len(words)}I", *words).hex()
 
 
-def checks(snapshot: Snapshot) -> Iterator[FileCheck]:
+def checks(snapshot: Snapshot, *, build_ids: bool) -> Iterator[FileCheck]:
     """One check for each file that will be opened by its path.
 
     Files below ``/proc/PID`` of a task to come cannot be looked at before.
@@ -63,7 +63,8 @@ def checks(snapshot: Snapshot) -> Iterator[FileCheck]:
         kind, number = snapshot.nameless.get(file_id, (None, 0))
         name = snapshot.files[number].reg.name if kind == files_pb2.LINKED else entry.reg.name
         if kind != files_pb2.GHOST and not name.startswith(own):
-            yield _check(name, entry.reg)
+            check = _check(name, entry.reg)
+            yield check if build_ids else check._replace(build_id=())
 
 
 def _check(name: bytes, reg: files_pb2.reg_file_entry) -> FileCheck:

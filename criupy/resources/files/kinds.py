@@ -8,10 +8,11 @@ from contextlib import suppress
 from criupy.errors import Obstacle
 from criupy.linux.family import Kin
 from criupy.linux.features import KernelFeatures
+from criupy.linux.procfs import fdinfo
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
 from criupy.options import FileOptions
-from criupy.resources import filetable
+from criupy.resources import filetable, locks
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe
 from criupy.resources.files.checks import FileCheck, checks
@@ -52,9 +53,22 @@ class FileKinds:
         """Working directory, root and umask of a task."""
         return fs.plan(subject)
 
-    def checks(self, snapshot: Snapshot) -> Iterator[FileCheck]:
+    def plan_locks(self, subject: PlanSubject) -> Iterator[Step]:
+        """The locks of a task."""
+        return locks.plan(subject)
+
+    def checks(self, snapshot: Snapshot, *, build_ids: bool = True) -> Iterator[FileCheck]:
         """What has to hold on this machine before anything is created."""
-        return checks(snapshot)
+        return checks(snapshot, build_ids=build_ids)
+
+    def check_locks(self, snapshot: Snapshot) -> None:
+        """Raises `RestoreError` for a lock that somebody else holds."""
+        wanted = [*locks.checks(snapshot)]
+        if wanted:
+            with open("/proc/locks", "rb") as file:
+                held = fdinfo.held_locks(file.read())
+            for check in wanted:
+                check.run(held)
 
 
 def _files(pids: Iterable[int]) -> Iterator[OpenFile]:

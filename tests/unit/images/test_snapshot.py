@@ -74,7 +74,8 @@ def test_recorded_set():
     assert [data.content for data in snapshot.fifo_data.values()] == [b"in the fifo"]
     assert [(len(ghost.chunks), ghost.size) for ghost in snapshot.ghosts.values()] == [(1, 5), (2, 65539)]
     assert [memfd.name for memfd in snapshot.memfds.values()] == [b"shared"]
-    assert list(snapshot.others) == ["sk-queues.img", "filelocks.img"]
+    assert list(snapshot.others) == ["sk-queues.img"]
+    assert [(lock.flag, lock.fd) for lock in snapshot.locks] == [(2, 21)]
     assert len(root.vdso) % 4096 == 0
     assert root.vdso[:4] == b"\x7fELF"
 
@@ -233,6 +234,12 @@ BROKEN = [
     (edited("remap-fpath.img", put(remap_id=9)), "ghost-file-9.img: is missing"),
     (repeated("remap-fpath.img", nothing), "is there twice"),
     (edited("files.img", put(reg__name=b"/tmp/../etc/passwd"), GONE), "a path leads elsewhere"),
+    (edited("filelocks.img", put(fd=2000)), "descriptor 2000 of task 25169: there is no such descriptor"),
+    (edited("filelocks.img", put(pid=ZOMBIE)), "there is no such descriptor"),
+    (edited("filelocks.img", put(flag=3)), "is of kind 3"),
+    (edited("filelocks.img", put(type=2)), "is of type 2"),
+    (edited("filelocks.img", put(start=-1)), "from -1 on"),
+    (edited("filelocks.img", put(start=1, len=(1 << 63) - 1)), "bytes from 1 on"),
     (edited("ghost-file-1.img", put(mode=0o140600)), "mode 140600 is of no file"),
     (edited("ghost-file-1.img", put(mode=0o040700)), "has content, and is no regular file"),
     (edited("ghost-file-1.img", put(symlnk_target=b"/etc/passwd")), "a target that is none"),
