@@ -120,7 +120,7 @@ def _dump(
             frozen.close()
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
-        with nameless.linked():
+        with nameless.linked() as names:
             snapshots.write(snapshot, writer)
             pages.finish(sync=options.sync)
             writer.commit(snapshot.inventory, sync=options.sync)
@@ -128,7 +128,7 @@ def _dump(
             watch.stop("frozen")
             _end(options, tree)
     _tell(options, facts, _fate(options, cgroup), watch, log, report)
-    for name in nameless.names:
+    for name in names:
         report.line(f"The images need {os.fsdecode(name)}: keep it as long as them, and remove it with them.")
 
 

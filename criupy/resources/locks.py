@@ -1,8 +1,8 @@
 """Locks of files: flock(2), POSIX and open-file-description locks of fcntl(2), and leases.
 
-Image: ``file_lock_entry`` in ``filelocks.img``.  A POSIX lock belongs to a descriptor table and goes when a descriptor of
-its file is closed there, so all come back when nothing is closed any more; the others belong to an open file.  Who waits
-for a lock is in a system call, which it makes again.
+Image: ``file_lock_entry`` in ``filelocks.img``.  A POSIX lock belongs to a descriptor table and goes when a descriptor
+of its file is closed there, so all come back when nothing is closed any more; the others belong to an open file.
+Who waits for a lock is in a system call, which it makes again.
 
 Source: Linux fs/locks.c.
 """

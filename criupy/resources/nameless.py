@@ -164,16 +164,16 @@ class Nameless:
             size = os.fstat(ghost.fd).st_size if regular else 0
             ghosts.write(writer, ghost.number, _message(ghost), ghost.fd, size)
 
-    def linked(self) -> AbstractContextManager[None]:
+    def linked(self) -> AbstractContextManager[list[bytes]]:
         """Gives names to files that have others; they stay unless an error ends this, or criupy is killed inside."""
-        return self._linked() if self._links else nullcontext()
+        return self._linked() if self._links else nullcontext([])
 
     @contextmanager
-    def _linked(self) -> Iterator[None]:
+    def _linked(self) -> Iterator[list[bytes]]:
         with guardian.unless_done(self._unlink):
             for link in self._links.values():
                 _link(link)
-            yield
+            yield [link.name for link in self._links.values()]
 
     def _unlink(self) -> None:
         for link in self._links.values():
@@ -181,11 +181,6 @@ class Nameless:
                 named = os.lstat(link.name)
                 if (named.st_dev, named.st_ino) == (link.stat.st_dev, link.stat.st_ino):
                     os.unlink(link.name)
-
-    @property
-    def names(self) -> list[bytes]:
-        """The names that `linked` gives."""
-        return [link.name for link in self._links.values()]
 
     def remaps(self) -> list[remap_file_path_entry]:
         """The messages."""
