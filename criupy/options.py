@@ -106,6 +106,14 @@ OPTIONS: tuple[Option, ...] = (
         default="buildid",
     ),
     Option(
+        "embed-mapped-files",
+        "flag",
+        _on("dump"),
+        "store executables and libraries too, so that a restore does without those that were upgraded meanwhile",
+        default=False,
+        own=True,
+    ),
+    Option(
         "sync",
         "flag",
         _on("dump"),
@@ -153,6 +161,7 @@ class FileOptions(NamedTuple):
     link_remap: bool = False
     file_locks: bool = False
     build_ids: bool = True
+    embed: bool = False
 
 
 class DumpOptions(NamedTuple):

@@ -51,6 +51,7 @@ def _options(values: dict[str, Any]) -> DumpOptions:
             link_remap=values["link_remap"],
             file_locks=values["file_locks"],
             build_ids=values["file_validation"] == "buildid",
+            embed=values["embed_mapped_files"],
         ),
     )
 

@@ -94,7 +94,7 @@ def _dump(
     log: Log,
     report: Report,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(options.files), encoding.ObjectIds(), log.run_id)
+    images = encoding.Images(FILE_KINDS.table(options.files), encoding.ObjectIds(), log.run_id, writer)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from criupy.dumping.capture import Place, ProcessFacts, ThreadFacts, TreeFacts, ZombieFacts
+from criupy.images.directory import ImageWriter
 from criupy.images.pages import Pagemap
 from criupy.images.pb import core_pb2, inventory_pb2, memory_pb2
 from criupy.linux import namespaces
@@ -86,6 +87,7 @@ class Images(NamedTuple):
     table: FileTable
     ids: ObjectIds
     run_id: str
+    writer: ImageWriter
 
 
 def encode(
@@ -95,7 +97,7 @@ def encode(
 
     Raises `NotDumpable` when the name of an open file leads elsewhere by now.
     """
-    files = images.table.encode()
+    files = images.table.encode(images.writer)
     sink = DumpSink(images.table)
     tasks = []
     objects: dict[int, Objects] = {}

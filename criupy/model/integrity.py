@@ -310,12 +310,22 @@ def _check_remaps(snapshot: Snapshot) -> None:
         _require(_is(snapshot.files, remap.orig_id, REG), name, f"there is no path {remap.orig_id:#x}")
         _require(remap.orig_id not in seen, name, f"path {remap.orig_id:#x} is there twice")
         seen.add(remap.orig_id)
-        parts = snapshot.files[remap.orig_id].reg.name.split(b"/")
-        _require(b".." not in parts and parts[-1] not in (b"", b"."), name, "a path leads elsewhere")
+        _check_old_path(name, snapshot.files[remap.orig_id].reg.name)
         if kind == LINKED:
             _require(_is(snapshot.files, number, REG), name, f"there is no path {number:#x}")
     for ghost in snapshot.ghosts.values():
         _check_ghost(ghost)
+    for entry in snapshot.files.values():
+        if entry.reg.HasField("embedded_id"):
+            ghost = snapshot.ghosts[entry.reg.embedded_id]
+            _require(stat.S_ISREG(ghost.entry.mode), ghost.name, "is of no regular file")
+            _check_old_path("files.img", entry.reg.name)
+
+
+def _check_old_path(name: str, path: bytes) -> None:
+    """Of a file that a restore makes again."""
+    parts = path.split(b"/")
+    _require(b".." not in parts and parts[-1] not in (b"", b"."), name, "a path leads elsewhere")
 
 
 def _check_locks(snapshot: Snapshot) -> None:

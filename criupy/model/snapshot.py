@@ -211,17 +211,18 @@ def load(directory: ImageDirectory) -> Snapshot:
     tasks = tuple(_task(directory, record.message) for record in directory.records("PSTREE"))
     remaps = tuple(record.message for record in directory.records("REMAP_FPATH"))
     memfds = _by_id("memfd.img", ((r.message.inode_id, r.message) for r in directory.records("MEMFD_INODE")))
+    files = _files(directory)
     snapshot = Snapshot(
         inventory=inventory,
         tasks=tasks,
-        files=_files(directory),
+        files=files,
         fdinfo=_fdinfo(directory, tasks),
         seccomp=directory.first("SECCOMP") or seccomp_entry(),
         pipes_data=_pipe_data(directory, "PIPES_DATA"),
         fifo_data=_pipe_data(directory, "FIFO_DATA"),
         remaps=remaps,
         locks=tuple(record.message for record in directory.records("FILE_LOCKS")),
-        ghosts=_ghosts(directory, remaps),
+        ghosts=_ghosts(directory, remaps, files),
         memfds=memfds,
         shmem=_shmem(directory, tasks, memfds),
         segments=_segments(directory, tasks),
@@ -299,10 +300,14 @@ def _pipe_data(directory: ImageDirectory, kind: str) -> dict[int, PipeData]:
     return _by_id(name, ((r.message.pipe_id, PipeData(r.message, r.payload)) for r in records))
 
 
-def _ghosts(directory: ImageDirectory, remaps: Sequence[remap_file_path_entry]) -> dict[int, ghosts.Ghost]:
+def _ghosts(
+    directory: ImageDirectory, remaps: Sequence[remap_file_path_entry], files: Mapping[int, file_entry]
+) -> dict[int, ghosts.Ghost]:
+    """Of deleted files, and of those that are embedded."""
     targets = (remap_target(remap) for remap in remaps)
-    ids = sorted({number for kind, number in targets if kind == GHOST})
-    return {number: ghosts.load(directory, number) for number in ids}
+    ids = {number for kind, number in targets if kind == GHOST}
+    ids |= {entry.reg.embedded_id for entry in files.values() if entry.reg.HasField("embedded_id")}
+    return {number: ghosts.load(directory, number) for number in sorted(ids)}
 
 
 def _shmem(

@@ -30,6 +30,7 @@ from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 
 if TYPE_CHECKING:
+    from criupy.images.directory import ImageWriter
     from criupy.model.plan import Step
     from criupy.resources.fileplan import TablePlan
     from criupy.resources.kind import FileKind
@@ -149,6 +150,8 @@ class FileTable:
         self.shmem = SharedMemory()
         self.segments = Segments()
         self.nameless = Nameless(options, self.new_id)
+        self._mapped: set[int] = set()
+        """Ids of what is run or mapped, and not written that way."""
         self._locks = Locks()
         self._leased: set[tuple[int, int]] = set()
         """Inodes that nobody may open."""
@@ -209,16 +212,28 @@ class FileTable:
             return False
         return not file.stat.st_nlink or file.link.endswith(DELETED)
 
-    def mapped(self, pid: int, start: int, end: int) -> int:
-        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
-        return self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
+    def mapped(self, pid: int, start: int, end: int, *, for_reading: bool = False) -> int:
+        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
+
+        ``for_reading``: what is mapped is not changed that way.
+        """
+        file_id = self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
+        if for_reading:
+            self._mapped.add(file_id)
+        return file_id
 
     def link(self, pid: int, name: str) -> int:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
-        return self._path(pid, name, name)
+        file_id = self._path(pid, name, name)
+        if name == "exe":
+            self._mapped.add(file_id)
+        return file_id
 
-    def encode(self) -> FileImages:
-        """The messages.  Raises `NotDumpable` when a name leads elsewhere by now."""
+    def encode(self, writer: ImageWriter | None = None) -> FileImages:
+        """The messages; what is to be embedded goes to ``writer``.
+
+        Raises `NotDumpable` when a name leads elsewhere by now.
+        """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
@@ -235,6 +250,8 @@ class FileTable:
         for remap in images.remaps:
             reg = images.files[remap.orig_id].reg
             reg.name = reg.name.removesuffix(DELETED)
+        if writer is not None and self._options.embed:
+            self._embed(images.files, writer)
         if self._options.build_ids:
             self._add_build_ids(images.files)
         for file_id, inode_id in self._memory.items():
@@ -265,6 +282,15 @@ class FileTable:
             if file.stat and not one.kind.nameless and path_id not in self.nameless:
                 yield _Named(path_id, file.link, file.stat, file.pid, f"fd {file.fd} ({one.kind.name})")
         yield from (one for one in self._paths.values() if one.file_id not in self.nameless)
+
+    def _embed(self, files: Mapping[int, fdtable_pb2.file_entry], writer: ImageWriter) -> None:
+        wanted = [
+            one for one in self._named() if one.file_id in self._mapped and stat.S_ISREG(one.stat.st_mode)
+        ]
+        for number, (file_id, name, found, _, _) in enumerate(wanted, self.nameless.last + 1):
+            if (found.st_dev, found.st_ino) not in self._leased:
+                nameless.embed(writer, number, name, found)
+                files[file_id].reg.embedded_id = number
 
     def _add_build_ids(self, files: Mapping[int, fdtable_pb2.file_entry]) -> None:
         known: dict[bytes, list[int]] = {}

@@ -162,7 +162,7 @@ class Nameless:
             regular = stat.S_ISREG(ghost.stat.st_mode)
             # a shared mapping may have grown since, but no file does while nobody runs
             size = os.fstat(ghost.fd).st_size if regular else 0
-            ghosts.write(writer, ghost.number, _message(ghost), ghost.fd, size)
+            ghosts.write(writer, ghost.number, ghost_entry(ghost.stat, ghost.target), ghost.fd, size)
 
     def linked(self) -> AbstractContextManager[list[bytes]]:
         """Gives names to files that have others; they stay unless an error ends this, or criupy is killed inside."""
@@ -181,6 +181,11 @@ class Nameless:
                 named = os.lstat(link.name)
                 if (named.st_dev, named.st_ino) == (link.stat.st_dev, link.stat.st_ino):
                     os.unlink(link.name)
+
+    @property
+    def last(self) -> int:
+        """The highest number of a ghost."""
+        return len(self._ghosts)
 
     def remaps(self) -> list[remap_file_path_entry]:
         """The messages."""
@@ -247,8 +252,21 @@ def _link(link: _Link) -> None:
         raise TraceeError(f"a file cannot be named {shown}", errno=error.errno or 0) from error
 
 
-def _message(ghost: _Ghost) -> ghost_file_entry:
-    found = ghost.stat
+def embed(writer: ImageWriter, number: int, name: bytes, found: os.stat_result) -> None:
+    """Stores a file that has its name, as the ghost ``number``.  Raises `TraceeError` if it is another by now."""
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        named = os.fstat(fd)
+        facts = [(one.st_size, one.st_mode, one.st_mtime_ns) for one in (named, found)]
+        if facts[0] != facts[1]:
+            raise TraceeError(f"{os.fsdecode(name)} was changed during the dump", hint="dump again")
+        ghosts.write(writer, number, ghost_entry(named), fd, named.st_size)
+    finally:
+        os.close(fd)
+
+
+def ghost_entry(found: os.stat_result, target: bytes = b"") -> ghost_file_entry:
+    """What a ghost image says of a file; ``target`` of a symbolic link."""
     entry = ghost_file_entry(
         uid=found.st_uid,
         gid=found.st_gid,
@@ -260,6 +278,6 @@ def _message(ghost: _Ghost) -> ghost_file_entry:
         timeval.tv_sec, timeval.tv_usec = divmod(max(0, nanoseconds) // 1000, 1_000_000)
     if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
         entry.rdev = os.major(found.st_rdev) << 8 | os.minor(found.st_rdev)
-    if ghost.target:
-        entry.symlnk_target = ghost.target
+    if target:
+        entry.symlnk_target = target
     return entry

@@ -30,7 +30,7 @@ from criupy.planner import plan
 from criupy.resources import sysvshm
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
-from criupy.restoring import likeness
+from criupy.restoring import embedded, likeness
 from criupy.restoring.builder import build
 from criupy.restoring.revival import revive
 from criupy.tracee import guardian
@@ -86,7 +86,8 @@ def _load(directory: ImageDirectory) -> Snapshot:
     snapshot = load(directory)
     with ExitStack() as stack:
         sets = [directory]
-        return likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
+        snapshot = likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
+    return embedded.replace(snapshot, directory)
 
 
 @contextmanager

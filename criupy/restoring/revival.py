@@ -6,6 +6,7 @@ linked from the one that the images lead to, which stays.  Tasks open them again
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -138,7 +139,7 @@ class _Revival:
         if self._is_directory(one):
             return self._make_directory(one, ghost)
         if stat.S_ISREG(ghost.entry.mode):
-            fd, name = self._make_regular(source, is_unnamed=self._was_unnamed(one))
+            fd, name = self._make_regular(one, source)
             try:
                 _fill(fd, ghost, self._directory)
                 _adorn(fd, ghost)
@@ -159,13 +160,22 @@ class _Revival:
             if target == (one.kind, one.number)
         )
 
-    def _make_regular(self, source: bytes, *, is_unnamed: bool) -> tuple[int, bytes | None]:
-        if is_unnamed:
+    def _make_regular(self, one: Revived, beside: bytes) -> tuple[int, bytes | None]:
+        """A descriptor, and the name if it has one."""
+        directory, base = os.path.split(one.name)
+        if self._was_unnamed(one):
             with suppress(OSError):  # a file system that does not know how
-                return os.open(os.path.dirname(source), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
-        return os.open(
-            source, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        ), source
+                return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(beside, flags, 0o600), beside
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+        name = os.fsdecode(base)[:_LONGEST_NAME]
+        shown = f"{os.fsdecode(one.name)} shows as /memfd:{name} (deleted)"
+        self._warn(f"{shown}, since nothing can be made in its directory")
+        return os.memfd_create(name), None
 
     def _make_directory(self, one: Revived, ghost: Ghost) -> _Made:
         name = one.name
@@ -196,7 +206,8 @@ class _Revival:
 
     def _say_name(self, one: Revived, name: bytes) -> None:
         if name != one.name:
-            self._warn(f"the deleted {os.fsdecode(one.name)} shows as {os.fsdecode(name)}")
+            why = "another file has its name"
+            self._warn(f"{os.fsdecode(one.name)} shows as {os.fsdecode(name)} (deleted), since {why}")
 
 
 def _beside(one: Revived, token: bytes) -> bytes:

@@ -21,6 +21,8 @@ class FileCheck(NamedTuple):
     size: int | None
     mode: int | None
     build_id: tuple[int, ...]
+    is_mapped: bool = False
+    """Or run."""
 
     def __str__(self) -> str:
         return self.name.decode("utf-8", "backslashreplace")
@@ -32,18 +34,25 @@ class FileCheck(NamedTuple):
             found = os.stat(self.name, follow_symlinks=not link)
             build_id = elf.build_id_words(self.name) if self.build_id and stat.S_ISREG(found.st_mode) else []
         except OSError as error:
-            hint = "put it where it was when the dump was made"
+            hint = self._hint("put it where it was when the dump was made")
             raise RestoreError(f"{self}, which the dump needs", errno=error.errno or 0, hint=hint) from error
         if self.mode is not None and found.st_mode != self.mode:
             raise self._differs("mode", f"{self.mode:o}", f"{found.st_mode:o}")
         if self.size is not None and found.st_size != self.size:
             raise self._differs("size", f"{self.size}", f"{found.st_size}")
         if self.build_id and tuple(build_id) != self.build_id:
-            raise self._differs("build id", _hex(self.build_id), _hex(build_id) or "none")
+            found_id = _hex(build_id) or "none"
+            raise self._differs("build id", _hex(self.build_id), found_id, ", or go by its size alone")
 
-    def _differs(self, what: str, expected: str, found: str) -> RestoreError:
+    def _differs(self, what: str, expected: str, found: str, more: str = "") -> RestoreError:
         message = f"{self} is not the file that was dumped: its {what} was {expected}, and is {found}"
-        return RestoreError(message, hint="put the file of then in its place")
+        more = f"{more} (--file-validation filesize)" if more else ""
+        return RestoreError(message, hint=self._hint(f"put the file of then in its place{more}"))
+
+    def _hint(self, way_out: str) -> str:
+        if not self.is_mapped:
+            return way_out
+        return f"{way_out}; a dump with --embed-mapped-files needs neither executables nor libraries"
 
 
 def _hex(words: tuple[int, ...] | list[int]) -> str:
@@ -56,14 +65,14 @@ def checks(snapshot: Snapshot, *, build_ids: bool) -> Iterator[FileCheck]:
     Files below ``/proc/PID`` of a task to come cannot be looked at before.
     """
     own = tuple(b"/proc/%d/" % task.pid for task in snapshot.tasks)
-    for file_id in snapshot.opened:
+    for file_id, how in snapshot.opened.items():
         entry = snapshot.files.get(file_id)
         if entry is None or entry.type != fdtable_pb2.REG or entry.reg.ext:
             continue
         kind, number = snapshot.nameless.get(file_id, (None, 0))
         name = snapshot.files[number].reg.name if kind == files_pb2.LINKED else entry.reg.name
         if kind != files_pb2.GHOST and not name.startswith(own):
-            check = _check(name, entry.reg)
+            check = _check(name, entry.reg)._replace(is_mapped=any(flags != os.O_PATH for flags in how))
             yield check if build_ids else check._replace(build_id=())
 
 
