@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from criupy.cli.arguments import log_options, parameters
+from criupy.cli.scripts import hooks
 from criupy.cli.session import session
 from criupy.errors import UsageError
-from criupy.options import DumpOptions, FileOptions
+from criupy.options import DumpOptions
 
 
 def run(**values: Any) -> None:
@@ -20,7 +21,8 @@ def run(**values: Any) -> None:
         from criupy.dumping.dumper import dump as dump_tree
 
         options = _options(values)
-        dump_tree(options, log, report)
+        scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
+        dump_tree(options, log, report, scripts)
 
 
 def _require_directory(path: str) -> None:
@@ -46,13 +48,11 @@ def _options(values: dict[str, Any]) -> DumpOptions:
         timeout=values["timeout"],
         display_stats=values["display_stats"],
         freeze_cgroup=values["freeze_cgroup"],
-        files=FileOptions(
-            ghost_limit=values["ghost_limit"],
-            link_remap=values["link_remap"],
-            file_locks=values["file_locks"],
-            build_ids=values["file_validation"] == "buildid",
-            embed=values["embed_mapped_files"],
-        ),
+        ghost_limit=values["ghost_limit"],
+        link_remap=values["link_remap"],
+        file_locks=values["file_locks"],
+        file_validation=values["file_validation"],
+        embed_mapped_files=values["embed_mapped_files"],
     )
 
 

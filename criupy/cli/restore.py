@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from criupy.cli.arguments import log_options, parameters
+from criupy.cli.scripts import hooks
 from criupy.cli.session import session
 from criupy.options import RestoreOptions
 
@@ -27,9 +28,10 @@ def run(**values: Any) -> None:
             plan=values["plan"],
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
-            build_ids=values["file_validation"] == "buildid",
+            file_validation=values["file_validation"],
         )
-        root = restore_tree(options, log, report)
+        scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
+        root = restore_tree(options, log, report, scripts)
     if root and not values["restore_detached"]:
         os.waitpid(root, 0)
 

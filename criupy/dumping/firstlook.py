@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from criupy.dumping import cgroups
@@ -80,7 +81,7 @@ def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
         if pid == root:
             raise
         return
-    if pid == root or not _is_ending(pid):
+    if there and (pid == root or not _is_ending(pid)):
         yield from there
 
 
@@ -156,7 +157,7 @@ _SHARED = {
 def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
-        known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
+        known: Distinct[int] = Distinct(partial(syscalls.kcmp_table, what=what))
         for pid in pids:
             with suppress(ProcessLookupError):
                 other, place = known.find(pid)

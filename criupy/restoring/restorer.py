@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from functools import cache
 
-from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.errors import HookError, ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.hooks import NOBODY, Hooks, Moment
 from criupy.images.codec import BY_NAME
 from criupy.images.directory import ImageDirectory, write_stats
 from criupy.images.pages import PagesFile
@@ -50,10 +51,11 @@ class Stopwatch:
         return int((time.monotonic() - self.started) * 1e6)
 
 
-def restore(options: RestoreOptions, log: Log, report: Report) -> int:
+def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NOBODY) -> int:
     """Restore the image set in ``options.images_dir``; returns the pid of its root, a child of ours (0: a plan only).
 
-    Raises `ImageError` before anything was created, `RestoreError` after everything created is gone.
+    Raises `ImageError` before anything was created, `RestoreError` after everything created is gone; `HookError` when
+    ``hooks`` do, with nothing left either.
     """
     watch = Stopwatch()
     features = probe()
@@ -73,11 +75,13 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
             raise PrivilegeError(message, hint="run criupy as root")
         _check_free(the_plan)
         sysvshm.check(snapshot, segments)
-        for check in FILE_KINDS.checks(snapshot, build_ids=options.build_ids):
+        for check in FILE_KINDS.checks(snapshot, build_ids=options.file_validation == "buildid"):
             check.run()
         FILE_KINDS.check_locks(snapshot)
+        hooks.act("pre-restore", 0)
         with _outcome():
-            _create(the_plan, snapshot, directory, options, watch, log, report)
+            _create(the_plan, snapshot, directory, options, watch, log, report, hooks)
+        _after(hooks, "post-resume", the_plan, log)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
 
@@ -120,6 +124,7 @@ def _create(
     watch: Stopwatch,
     log: Log,
     report: Report,
+    hooks: Hooks,
 ) -> None:
     """Make the tree, bring it to where every task is ready, and let it go."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
@@ -138,10 +143,20 @@ def _create(
         last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
+        hooks.act("post-restore", the_plan.tasks[0].pid)
+        _after(hooks, "pre-resume", the_plan, log)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
+
+
+def _after(hooks: Hooks, moment: Moment, the_plan: RestorePlan, log: Log) -> None:
+    """Moments at which it is too late to say no."""
+    try:
+        hooks.act(moment, the_plan.tasks[0].pid)
+    except HookError as error:
+        log.error(str(error))
 
 
 def _segments(the_plan: RestorePlan, nursery: StubProcess) -> AbstractContextManager[None]:
@@ -197,11 +212,9 @@ def _pages(stack: ExitStack, sets: list[ImageDirectory], file: PagesFile) -> int
 def _write_pidfile(options: RestoreOptions, pid: int) -> None:
     name = os.path.join(options.work_dir, options.pidfile or "")
     try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        processes.write_pidfile(name, pid)
     except OSError as error:
         raise RestoreError(f"the pidfile {name} cannot be written", errno=error.errno or 0) from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(str(pid))
 
 
 def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log: Log, report: Report) -> None:

@@ -162,9 +162,9 @@ def start_time(pid: int) -> int | None:
 
 
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
-    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads, descriptors.
+    """By pid, what a restore has to bring back of a tree's form.
 
-    Of descriptors the number and the flags, close-on-exec with them.
+    Name, parent, group, session, state, threads; of descriptors the number and the flags, close-on-exec with them.
     """
     shape: dict[int, tuple[object, ...]] = {}
     for member in tree_of(pid):
@@ -173,7 +173,8 @@ def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
             parent = "ours" if member == pid else int(stat[1])
             state = "running" if stat[0] in "RSD" else stat[0]
             threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
-            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads, _descriptor_flags(member))
+            place = parent, int(stat[2]), int(stat[3])
+            shape[member] = (name, *place, state, threads, _descriptor_flags(member))
     return shape
 
 

@@ -232,3 +232,14 @@ def test_a_failing_restore_leaves_nothing(obstacle, target, under_test, images):
     assert_nothing_is_left(process, before)
     under_test.restore(process, images)
     process.ask()
+
+
+def test_what_relatives_share_is_stored_and_counted_once(target, criupy, images):
+    process = target("tree_many.c", TASKS="3", MEBIBYTES="4")
+    outcome = criupy.dump(process, images)
+    stored = sum(path.stat().st_size for path in images.glob("**/pages-*.img")) / 2**20
+    assert 4 < stored < 8
+    assert f", {stored:.1f} MiB of memory" in outcome.output
+    process.wait_gone()
+    criupy.restore(process, images)
+    process.expect_progress()
