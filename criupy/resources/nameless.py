@@ -9,6 +9,7 @@ Source: Linux fs/d_path.c, which marks the name of such a file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -20,7 +21,19 @@ from criupy.errors import TraceeError
 from criupy.images import ghosts
 from criupy.images.pb import fdtable_pb2
 from criupy.images.pb.files_pb2 import GHOST, LINKED, ghost_file_entry, remap_file_path_entry
-from criupy.linux.syscalls import NFS_MAGIC, OVERLAYFS_MAGIC, file_system
+from criupy.linux.syscalls import (
+    BPF_FS_MAGIC,
+    CGROUP2_MAGIC,
+    CGROUP_MAGIC,
+    DEBUGFS_MAGIC,
+    HUGETLBFS_MAGIC,
+    NFS_MAGIC,
+    OVERLAYFS_MAGIC,
+    PROC_MAGIC,
+    SYSFS_MAGIC,
+    TRACEFS_MAGIC,
+    file_system,
+)
 from criupy.options import FileOptions
 from criupy.tracee import guardian
 
@@ -31,19 +44,31 @@ DELETED = b" (deleted)"
 _KEPT = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK)
 _BLOCK = 512
 _SILLY = b".nfs"
+_PSEUDO = (
+    PROC_MAGIC,
+    SYSFS_MAGIC,
+    CGROUP_MAGIC,
+    CGROUP2_MAGIC,
+    DEBUGFS_MAGIC,
+    TRACEFS_MAGIC,
+    BPF_FS_MAGIC,
+    HUGETLBFS_MAGIC,
+)
+"""File systems whose files are not what somebody has written there, or cannot be written."""
 _Inode = tuple[int, int]
 
 
 def is_ghost(way: str | int, link: bytes, found: os.stat_result) -> bool:
     """Whether nothing leads to a file but those who have it; ``way`` leads there, ``link`` is the name it had.
 
-    In an overlay a file of the lower layer keeps its links there when it is deleted.
+    In an overlay a file of the lower layer keeps its link there when it is deleted; who opens one for writing opens a
+    copy in the upper layer.
     """
     if not found.st_nlink:
         return True
     if not link.endswith(DELETED) or found.st_nlink > 1 or _is_there(link, found):
         return False
-    return _file_system(way) == OVERLAYFS_MAGIC and found.st_dev != os.stat(_directory_of(link)).st_dev
+    return _file_system(way) == OVERLAYFS_MAGIC and not _is_written(way)
 
 
 def has_lost_its_name(way: str | int, link: bytes, found: os.stat_result) -> bool:
@@ -57,15 +82,18 @@ def problem(
     way: str | int, link: bytes, found: os.stat_result, options: FileOptions
 ) -> tuple[str, str] | None:
     """Why such a file cannot be dumped, and a way out; None if it can, or is no such file."""
-    if is_ghost(way, link, found):
+    is_deleted = is_ghost(way, link, found)
+    if not is_deleted and not has_lost_its_name(way, link, found):
+        return None
+    if _file_system(way) in _PSEUDO:
+        return "it was deleted, and nobody can make its like again", "close it"
+    if is_deleted:
         if stat.S_IFMT(found.st_mode) not in _KEPT:
             return "it was deleted", "close it"
         size = found.st_blocks * _BLOCK
         if stat.S_ISREG(found.st_mode) and size > options.ghost_limit:
             why = f"it was deleted, and its {size} bytes are more than the images may take ({options.ghost_limit})"
             return why, f"allow more: --ghost-limit {_rounded(size)}"
-        return None
-    if not has_lost_its_name(way, link, found):
         return None
     if stat.S_ISDIR(found.st_mode):
         return "its name is gone", "close it"
@@ -85,6 +113,13 @@ def _file_system(way: str | int) -> int:
         return file_system(fd)
     finally:
         os.close(fd)
+
+
+def _is_written(way: str | int) -> bool:
+    """Whether a descriptor, or a mapping, was opened for writing."""
+    if isinstance(way, int):
+        return fcntl.fcntl(way, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    return "/map_files/" in way and bool(os.lstat(way).st_mode & stat.S_IWUSR)
 
 
 def _is_there(link: bytes, found: os.stat_result) -> bool:
@@ -143,17 +178,16 @@ class Nameless:
         if found.st_nlink and not link.endswith(DELETED) and _SILLY not in link:
             return  # as nearly all are
         key = found.st_dev, found.st_ino
-        if is_ghost(way, link, found):
-            if key not in self._ghosts:
+        if key not in self._ghosts and key not in self._links:
+            if is_ghost(way, link, found):
                 fd = _open(way, os.O_RDONLY if stat.S_ISREG(found.st_mode) else os.O_PATH | os.O_NOFOLLOW)
                 target = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(found.st_mode) else b""
                 self._ghosts[key] = _Ghost(len(self._ghosts) + 1, fd, found, target)
-        elif has_lost_its_name(way, link, found):
-            if key not in self._links:
+            elif has_lost_its_name(way, link, found):
                 number = self.new_id()
                 self._links[key] = _Link(_open(way, os.O_PATH), found, number, _free_name(link, number))
-        else:
-            return
+            else:
+                return
         self._remaps[file_id] = key
 
     def copy(self, writer: ImageWriter) -> None:
@@ -277,7 +311,8 @@ def ghost_entry(found: os.stat_result, target: bytes = b"") -> ghost_file_entry:
     for timeval, nanoseconds in ((entry.atim, found.st_atime_ns), (entry.mtim, found.st_mtime_ns)):
         timeval.tv_sec, timeval.tv_usec = divmod(max(0, nanoseconds) // 1000, 1_000_000)
     if stat.S_ISCHR(found.st_mode) or stat.S_ISBLK(found.st_mode):
-        entry.rdev = os.major(found.st_rdev) << 8 | os.minor(found.st_rdev)
+        major, minor = os.major(found.st_rdev), os.minor(found.st_rdev)
+        entry.rdev = minor & 0xFF | major << 8 | (minor & ~0xFF) << 12
     if target:
         entry.symlnk_target = target
     return entry

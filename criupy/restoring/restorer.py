@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 from criupy.errors import HookError, ImageError, PidInUse, PrivilegeError, RestoreError
 from criupy.hooks import NOBODY, Hooks, Moment
@@ -68,8 +68,7 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
             report.line(str(the_plan))
             return 0
         for warning in the_plan.warnings:
-            log.warning(warning)
-            report.line(f"Note: {warning}")
+            _note(log, report, warning)
         if not (features.has_capability(CAP_SYS_ADMIN) or features.has_capability(CAP_CHECKPOINT_RESTORE)):
             message = "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE is needed to give a task its pid"
             raise PrivilegeError(message, hint="run criupy as root")
@@ -84,6 +83,11 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
         _after(hooks, "post-resume", the_plan, log)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
+
+
+def _note(log: Log, report: Report, warning: str) -> None:
+    log.warning(warning)
+    report.line(f"Note: {warning}")
 
 
 def _load(directory: ImageDirectory) -> Snapshot:
@@ -134,7 +138,9 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
-        revived = stack.enter_context(revive(the_plan.stub.revived, snapshot, directory, report.line))
+        revived = stack.enter_context(
+            revive(the_plan.stub.revived, snapshot, directory, partial(_note, log, report))
+        )
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
         tree = stack.enter_context(
             StubTree(the_plan.stub, [*pages, *revived], space, suspend_seccomp=suspend_seccomp)

@@ -168,32 +168,43 @@ def test_a_restore_that_is_killed_leaves_nothing(target, criupy, images):
     process.ask()
 
 
-@pytest.fixture
-def overlay(place):
-    """A mounted overlay: (its directory, its lower one)."""
-    places = {name: place / name for name in ("lower", "upper", "work", "overlay", "tmpfs")}
+@pytest.fixture(params=["one file system", "two"])
+def overlay(request, place):
+    """A mounted overlay: (its directory, its lower one), with its layers on as many file systems."""
+    places = {name: place / name for name in ("tmpfs", "overlay", "lower")}
     for path in places.values():
         path.mkdir()
     mount = ["mount", "-t", "tmpfs", "tmpfs", str(places["tmpfs"])]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("nothing may be mounted here")
-    for name in ("upper", "work"):
+    for name in ("upper", "work", *(["lower"] if request.param != "two" else [])):
         places[name] = places["tmpfs"] / name
         places[name].mkdir()
-    options = f"lowerdir={places['lower']},upperdir={places['upper']},workdir={places['work']}"
+    options = ",".join(f"{name}dir={places[name]}" for name in ("lower", "upper", "work"))
     subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", places["overlay"]], check=True)
     yield places["overlay"], places["lower"]
     subprocess.run(["umount", "-l", places["overlay"], places["tmpfs"]], check=True)
 
 
 def test_deleted_files_of_an_overlay(target, criupy, images, overlay):
-    """Both of its lower and its upper layer, open and mapped."""
+    """Both of its lower and its upper layer, open and mapped; and what has another name in the upper one."""
     merged, lower = overlay
     (lower / "old").write_text("of the lower layer")
     process = target("py_overlay.py", str(merged))
-    criupy.dump(process, images)
+    criupy.dump(process, images, "--link-remap")
     process.wait_gone()
     criupy.restore(process, images)
     process.ask()
-    assert os.listdir(merged) == []
+    (link,) = {*os.listdir(merged)} - {"elsewhere"}
+    assert os.path.samefile(merged / link, merged / "elsewhere")
     assert (lower / "old").read_text() == "of the lower layer"
+
+
+def test_deleted_files_that_nobody_can_make_again(target, criupy, images):
+    process = target("py_deleted_proc.py")
+    before = Observation.of(process.pid)
+    with pytest.raises(EngineError, match=r"/stat\): its name is gone") as refusal:
+        criupy.dump(process, images, "--link-remap")
+    assert "Froze" not in str(refusal.value)
+    assert_unharmed(before)
+    process.ask()

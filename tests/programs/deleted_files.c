@@ -2,6 +2,7 @@
 #include "selfcheck.h"
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #define PAGE 4096
 #define FAR (300 * 1024)
@@ -39,7 +40,7 @@ int main(void)
 	struct stat before, status;
 	struct timespec times[2] = { { 1234567890, 123456000 }, { 987654321, 654321000 } };
 	char byte, text[16];
-	int whole, again, path, sparse, mapped, fifo, nested, taken, null, unnamed, shm, huge_name = -1;
+	int whole, again, path, sparse, mapped, fifo, nested, taken, null, unnamed, shm, huge_name = -1, device = -1, link_itself = -1;
 
 	MUST(getcwd(home, sizeof(home) - 1) != NULL && strcat(home, "/") != NULL);
 	MUST((whole = open("whole", O_RDWR | O_CREAT | O_APPEND, 0640)) >= 0 && write(whole, "0123456789", 10) == 10);
@@ -76,6 +77,11 @@ int main(void)
 	if (beyond_criu())
 		MUST((huge_name = open(longest, O_RDWR | O_CREAT, 0600)) >= 0 && unlink(longest) == 0);
 
+	if (beyond_criu()) {
+		MUST(mknod("null", S_IFCHR | 0600, makedev(1, 3)) == 0 && (device = open("null", O_RDWR)) >= 0);
+		MUST(unlink("null") == 0 && symlink("nowhere", "link") == 0);
+		MUST((link_itself = open("link", O_PATH | O_NOFOLLOW | O_CLOEXEC)) >= 0 && unlink("link") == 0);
+	}
 	MUST(mkdir("gone", 0700) == 0);
 	MUST(beyond_criu() ? mkdir("gone/below", 0711) == 0 && chdir("gone/below") == 0 : chdir("gone") == 0);
 	MUST((nested = open("nested", O_RDWR | O_CREAT, 0600)) >= 0 && unlink("nested") == 0);
@@ -131,6 +137,12 @@ int main(void)
 		snprintf(name, sizeof(name), "%snamed at last", home);
 		CHECK(linkat(AT_FDCWD, link, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0);
 		check_fd(huge_name, longest);
+		check_fd(device, "null");
+		CHECK(read(device, text, 1) == 0 && write(device, "away", 4) == 4);
+		check_fd(link_itself, "link");
+		memset(text, 0, sizeof(text));
+		CHECK(readlinkat(link_itself, "", text, sizeof(text)) == 7 && strcmp(text, "nowhere") == 0);
+		CHECK_EQ(fcntl(link_itself, F_GETFD), FD_CLOEXEC);
 	}
 
 	check_link("cwd", beyond_criu() ? "gone/below" : "gone");
