@@ -93,6 +93,7 @@ TREES = [
         refused="no descriptor leads to it now",
     ),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
+    Case("tree_deleted.c"),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),
