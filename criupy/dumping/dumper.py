@@ -124,7 +124,7 @@ def _dump(
             frozen.close()
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
-        with nameless.linked() as names:
+        with nameless.linked(writer) as names:
             snapshots.write(snapshot, writer)
             pages.finish(sync=options.sync)
             writer.commit(snapshot.inventory, sync=options.sync)

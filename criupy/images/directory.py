@@ -348,6 +348,14 @@ class ImageWriter:
         except OSError as error:
             raise _image_error(INVENTORY, "cannot be put in place", error) from error
 
+    def is_whole(self) -> bool:
+        """Whether it was committed, be it by another process that has a copy of this."""
+        try:
+            os.stat(INVENTORY, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def _remove_stale(self) -> None:
         for name in os.listdir(self.fd):
             if name not in self._written and _stale(name):

@@ -198,13 +198,17 @@ class Nameless:
             size = os.fstat(ghost.fd).st_size if regular else 0
             ghosts.write(writer, ghost.number, ghost_entry(ghost.stat, ghost.target), ghost.fd, size)
 
-    def linked(self) -> AbstractContextManager[list[bytes]]:
-        """Gives names to files that have others; they stay unless an error ends this, or criupy is killed inside."""
-        return self._linked() if self._links else nullcontext([])
+    def linked(self, writer: ImageWriter) -> AbstractContextManager[list[bytes]]:
+        """Gives names to files that have others; they stay if the images are whole in the end, whatever ends this."""
+        return self._linked(writer) if self._links else nullcontext([])
 
     @contextmanager
-    def _linked(self) -> Iterator[list[bytes]]:
-        with guardian.unless_done(self._unlink):
+    def _linked(self, writer: ImageWriter) -> Iterator[list[bytes]]:
+        def undo() -> None:
+            if not writer.is_whole():
+                self._unlink()
+
+        with guardian.unless_done(undo):
             for link in self._links.values():
                 _link(link)
             yield [link.name for link in self._links.values()]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from harness.engine import EngineError
 from harness.observe import Observation, assert_unharmed
-from live.test_kills import kill_after, start
+from harness.target import wait_until
+from live.test_kills import kill_after, start, start_dump
 
 CYCLES = int(os.environ.get("CRIUPY_CYCLES", "3"))
 
@@ -104,6 +105,29 @@ def test_a_dump_that_fails_takes_its_names_back(target, criupy, images):
     process.ask()
 
 
+def test_a_dump_that_is_killed_leaves_names_only_to_whole_images(target, criupy, place):
+    process = target("linked_files.c")
+    there = names(process.directory)
+    began = time.monotonic()
+    criupy.dump(process, place / "undisturbed", "--link-remap", "--leave-running")
+    whole = time.monotonic() - began
+    for path in process.directory.glob("link_remap.*"):
+        path.unlink()
+    for round_ in range(10):
+        images = place / f"images-{round_}"
+        killed = start_dump(criupy, process, images, "--link-remap", "--leave-running")
+        kill_after(killed, random.uniform(0.5, 1) * whole)
+        is_whole = (images / "inventory.img").exists()
+        expected = 2 if is_whole else 0
+        wait_until(
+            f"{expected} names are left of round {round_}",
+            lambda expected=expected: len(names(process.directory) - there) == expected,
+        )
+        for path in process.directory.glob("link_remap.*"):
+            path.unlink()
+    process.ask()
+
+
 def test_a_link_remap_that_is_gone(target, criupy, images):
     process = target("linked_files.c")
     criupy.dump(process, images, "--link-remap")
@@ -158,11 +182,7 @@ def test_a_restore_that_is_killed_leaves_nothing(target, criupy, images):
     process.end()
     for _ in range(10):
         kill_after(start(criupy, images, "restore", "-d"), random.uniform(0, whole))
-        for _ in range(200):
-            if names(process.directory) == before:
-                break
-            time.sleep(0.02)
-        assert names(process.directory) == before
+        wait_until("nothing is left", lambda: names(process.directory) == before)
         process.end()
     criupy.restore(process, images)
     process.ask()

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from criupy.images.directory import ImageWriter
 from criupy.images.pb.files_pb2 import GHOST, LINKED
+from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.linux.syscalls import NFS_MAGIC, PROC_MAGIC
 from criupy.options import FileOptions
 from criupy.resources import nameless
@@ -21,7 +23,7 @@ def look(fd: int) -> tuple[int, bytes, os.stat_result]:
 
 
 @pytest.fixture
-def file(tmp_path: Path):
+def file(tmp_path):
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT, 0o600)
     os.write(fd, b"content")
     yield fd
@@ -71,7 +73,7 @@ def test_a_silly_name_goes_with_who_has_it(tmp_path, monkeypatch):
     """NFS renames what is deleted while it is open."""
     fd = os.open(tmp_path / ".nfs0000000001", os.O_RDWR | os.O_CREAT)
     assert not nameless.has_lost_its_name(*look(fd))
-    monkeypatch.setattr(nameless, "file_system", lambda fd: NFS_MAGIC)
+    monkeypatch.setattr(nameless, "file_system", lambda _: NFS_MAGIC)
     assert nameless.has_lost_its_name(*look(fd))
     assert nameless.problem(*look(fd), PLAIN) is not None
     os.close(fd)
@@ -79,7 +81,7 @@ def test_a_silly_name_goes_with_who_has_it(tmp_path, monkeypatch):
 
 def test_pseudo_file_systems(file, tmp_path, monkeypatch):
     os.unlink(tmp_path / "file")
-    monkeypatch.setattr(nameless, "file_system", lambda fd: PROC_MAGIC)
+    monkeypatch.setattr(nameless, "file_system", lambda _: PROC_MAGIC)
     why, _ = nameless.problem(*look(file), FileOptions(link_remap=True)) or ("", "")
     assert "nobody can make its like again" in why
 
@@ -97,14 +99,20 @@ def test_what_is_noted(tmp_path):
         for file_id, fd in enumerate((gone.fileno(), other, kept.fileno()), 1):
             found.add(file_id, *look(fd))
         os.close(other)
-        with found.linked() as names:
+        images = ImageWriter(str(tmp_path / "images"))
+        with found.linked(images) as names:
             assert names == [os.fsencode(tmp_path / "link_remap.100.1")]
             assert os.path.samefile(os.fsdecode(names[0]), tmp_path / "new")
         (tmp_path / "link_remap.100.1").unlink()
-        with pytest.raises(KeyError), found.linked():
+        with pytest.raises(KeyError), found.linked(images):
             raise KeyError
         assert not (tmp_path / "link_remap.100.1").exists()
         assert (tmp_path / "link_remap.100").exists()
+        images.commit(inventory_entry(img_version=2))
+        with pytest.raises(KeyError), found.linked(images):
+            raise KeyError
+        images.close()
+        assert (tmp_path / "link_remap.100.1").exists()
         remaps = [(one.orig_id, one.remap_type, one.remap_id) for one in found.remaps()]
         assert remaps == [(1, GHOST, 1), (2, GHOST, 1), (3, LINKED, 100)]
         (entry,) = found.entries()
