@@ -20,7 +20,7 @@ from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory, sysvshm
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared, plan_revived
 from criupy.resources.kind import PlanSubject
-from criupy.resources.namespaces import timens
+from criupy.resources.namespaces import pidns, timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 from criupy.resources.task import registers, taskstate
 
@@ -38,6 +38,8 @@ _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
 _SHARED = ("files_id", "fs_id", "vm_id", "sighand_id")
 """The ids of what processes may share."""
+_INHERITED = ("net", "ipc", "uts", "mnt", "user")
+"""Kinds of namespaces that a restored tree has from criupy."""
 _NO_SEGMENTS: Mapping[int, Segment] = {}
 _DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
@@ -75,7 +77,9 @@ class _Planning:
                     self.first_with.setdefault((name, getattr(task.ids, name)), task)
 
     def plan(self) -> RestorePlan:
-        growth = grow([_kinsman(task) for task in self.snapshot.tasks])
+        _check_namespaces(self.snapshot)
+        pidns.check(self.snapshot)
+        growth = grow([_kinsman(task) for task in self.snapshot.tasks], own_pids=self.snapshot.has_own_pids)
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
@@ -113,6 +117,7 @@ class _Planning:
             pages=tuple(sorted(pages)),
             revived=plan_revived(self.snapshot),
             helpers=growth.helpers,
+            own_pids=self.snapshot.has_own_pids,
         )
 
     def _births(self, growth: Growth, living: Sequence[TaskImages], stub: StubPlan) -> Iterator[Step]:
@@ -146,7 +151,7 @@ class _Planning:
 
     def _threads(self, task: TaskImages, stub: StubPlan) -> TaskPlan:
         states = (
-            registers.thread_state(core, self._subject(task, stub, tid)) for tid, core in task.threads.items()
+            registers.thread_state(task.threads[tid], self._subject(task, stub, tid)) for tid in task.living
         )
         return TaskPlan(
             pid=task.pid,
@@ -162,11 +167,25 @@ class _Planning:
         return self.first_with[name, getattr(task.ids, name)] is task
 
     def _task(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
+        if task.lost_its_leader:
+            yield from self._end_of_leader(task, stub)
+            yield from _by_others(task, self._living(task, stub, shared))
+        else:
+            yield from self._living(task, stub, shared)
+
+    def _end_of_leader(self, task: TaskImages, stub: StubPlan) -> Iterator[Step]:
+        """What a leader that has ended still has, and its end: until then it does everything that all threads share."""
+        leader = self._subject(task, stub, task.pid)
+        own = (step for kind in THREAD_KINDS if kind.outlives for step in kind.plan(task.core, leader))
+        for step in order(own):
+            yield step._replace(stage=Stage.ZOMBIES)
+        yield taskstate.plan_end_of_leader(task.core, task.pid)
+
+    def _living(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
         leader = self._subject(task, stub, task.pid)
         for kind in THREAD_KINDS:  # before the files: a limit makes room for them
-            for tid, core in task.threads.items():
-                if kind.per_thread or tid == task.pid:
-                    yield from kind.plan(core, self._subject(task, stub, tid))
+            for tid in task.living if kind.per_thread else (task.pid,):
+                yield from kind.plan(task.threads[tid], self._subject(task, stub, tid))
         if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
         yield from FILE_KINDS.plan_locks(leader)
@@ -187,9 +206,26 @@ class _Planning:
         for task in self.snapshot.tasks:
             if task.pid in parents:
                 args = (_SIGCHLD, _DEFAULT_ACTION, 0, 8)
-                yield Step(
-                    task.pid, Stage.ZOMBIES, "rt_sigaction", args, about="SIGCHLD of the dead and stopped"
-                )
+                about = "SIGCHLD of the dead and stopped"
+                yield Step(task.living[0], Stage.ZOMBIES, "rt_sigaction", args, about=about)
+
+
+def _by_others(task: TaskImages, steps: Iterator[Step]) -> Iterator[Step]:
+    """What has to be done when the leader has ended, is done by the first of the others."""
+    for step in steps:
+        late = step.tid == task.pid and step.stage >= Stage.ZOMBIES
+        yield step._replace(tid=task.living[0]) if late else step
+
+
+def _check_namespaces(snapshot: Snapshot) -> None:
+    """A tree must not come back without a namespace that it had for itself."""
+    outside = snapshot.inventory.root_ids
+    for task in snapshot.tasks:
+        for kind in _INHERITED if task.ids is not None else ():
+            name = f"{kind}_ns_id"
+            if outside.HasField(name) and getattr(task.ids, name) != getattr(outside, name):
+                why = f"the task had a {kind} namespace of its own, which cannot be restored yet"
+                raise ImageError(f"ids-{task.pid}.img", why)
 
 
 def _kinsman(task: TaskImages) -> Kinsman:

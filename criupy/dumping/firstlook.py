@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from criupy.dumping import cgroups
@@ -19,11 +21,13 @@ from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions, FileOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
+from criupy.resources.namespaces import pidns
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
-_PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
+_PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
 
 
+_BY_SIGNAL = 0x7F
 _MOMENT = 0.05
 
 
@@ -42,21 +46,36 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     if obstacles:
         raise NotDumpable(obstacles)
     with _refusals(root):
-        members = [member for member in family.walk(root) if not _is_dead(member)]
+        members = [member for member in family.walk(root) if not family.is_zombie(member)]
         pids = [member.pid for member in members]
         obstacles = _lasting(
-            lambda: [*_tree(pids, features, options.files), *cgroups.obstacles(members, cgroup)]
+            lambda: [
+                *_tree(pids, features, options.files),
+                *_strangers(options, pids),
+                *cgroups.obstacles(members, cgroup),
+            ]
         )
     if obstacles:
         raise NotDumpable(obstacles)
-    said = [
-        line
-        for pid in pids
-        for kind in THREAD_KINDS
-        for line in _of_living(pid, kind.warnings(pid, features), root)
-    ]
+    said = [line for pid in pids for line in _of_living(pid, _warnings(pid, features), root)]
     with _refusals(root):
-        return [*said, *FILE_KINDS.warnings(pids, features), *cgroups.warnings(members, cgroup)]
+        return [
+            *said,
+            *FILE_KINDS.warnings(_speakers(pids), features),
+            *cgroups.warnings(members, cgroup),
+        ]
+
+
+def _warnings(pid: int, features: KernelFeatures) -> Iterator[str]:
+    speaker = family.speaker(pid)
+    for kind in THREAD_KINDS:
+        yield from kind.warnings(speaker, features)
+
+
+def _speakers(pids: Iterable[int]) -> Iterator[int]:
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
 
 
 @contextmanager
@@ -81,7 +100,7 @@ def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
         if pid == root:
             raise
         return
-    if there and (pid == root or not _is_ending(pid)):
+    if there and (pid == root or not family.is_ending(pid)):
         yield from there
 
 
@@ -104,6 +123,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(root, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
     yield from _whole_task(root, comm, stat)
+    yield from pidns.root_obstacles(root, comm)
     if stat.session != root and not options.shell_job:
         why = f"it is not a session leader (its session is {stat.session})"
         yield Obstacle(
@@ -118,13 +138,33 @@ def _tree(pids: Sequence[int], features: KernelFeatures, options: FileOptions) -
     named: set[bytes] = set()
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features, options), root)
-        yield from _of_living(pid, memory.obstacles(pid, files, named, options), root)
-    yield from _shared(pids)
+        yield from _of_living(pid, _memory(pid, files, named, options), root)
+    speakers = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            speakers[pid] = family.speaker(pid)
+    yield from _shared(speakers)
 
 
-def look_again(pids: Sequence[int]) -> None:
-    """What may have changed until the tasks were stopped and no kind looks at.  `NotDumpable`."""
-    obstacles = [*_shared(pids)]
+def _strangers(options: DumpOptions, pids: Sequence[int]) -> Iterator[Obstacle]:
+    """Who would end with the tree."""
+    if not (options.leave_running or options.leave_stopped):
+        yield from pidns.strangers(options.tree, pids)
+
+
+def _memory(
+    pid: int, files: memory.KnownFiles, named: set[bytes], options: FileOptions
+) -> Iterator[Obstacle]:
+    for one in memory.obstacles(family.speaker(pid), files, named, options):
+        yield one._replace(pid=pid)
+
+
+def look_again(speakers: Mapping[int, int]) -> None:
+    """What may have changed until the tasks were stopped and no kind looks at; by pid, who speaks for each.
+
+    `NotDumpable`.
+    """
+    obstacles = [*_shared(speakers), *pidns.obstacles_again(speakers)]
     if obstacles:
         raise NotDumpable(obstacles)
 
@@ -134,16 +174,18 @@ def _member(
 ) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
-    if pid != root and stat.state in "ZX" and os.listdir(f"/proc/{pid}/task") == [str(pid)]:
-        return  # it has died since; of the root more is asked before
+    if pid != root and stat.state in "ZX" and family.is_ending(pid):
+        return  # it has died since, or is about to; of the root more is asked before
     blocking = [] if pid == root else [*_whole_task(pid, comm, stat)]
     yield from blocking
     if blocking:
         return
     yield from _namespaces(pid, comm, root)
-    for kind in THREAD_KINDS:
-        yield from kind.obstacles(pid, features)
-    yield from FILE_KINDS.obstacles(pid, kin, options)
+    yield from pidns.obstacles(pid, comm, root)
+    speaker = family.speaker(pid)
+    of_kinds = (kind.obstacles(speaker, features) for kind in THREAD_KINDS)
+    for one in chain(chain.from_iterable(of_kinds), FILE_KINDS.obstacles(speaker, kin, options)):
+        yield one._replace(pid=pid)
 
 
 _SHARED = {
@@ -154,17 +196,18 @@ _SHARED = {
 }
 
 
-def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
+def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
         known: Distinct[int] = Distinct(partial(syscalls.kcmp_table, what=what))
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                other, place = known.find(pid)
+        for pid, speaker in speakers.items():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                other, place = known.find(speaker)
                 if other is None:
-                    known.insert(place, pid)
+                    known.insert(place, speaker)
                     continue
-                if syscalls.kcmp_table(pid, _parent(pid), what) == 0:
+                parent = _parent(pid)
+                if syscalls.kcmp_table(speaker, speakers.get(parent, parent), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
@@ -175,22 +218,6 @@ def _parent(pid: int) -> int:
     return proc_task.stat(_read(pid, "stat")).ppid
 
 
-def _is_ending(pid: int) -> bool:
-    """A process that has nothing any more, or loses it at this moment, with its only thread."""
-    try:
-        is_alone = os.listdir(f"/proc/{pid}/task") == [str(pid)]
-        return is_alone and bool(proc_task.stat(_read(pid, "stat")).flags & _PF_EXITING)
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def _is_dead(member: family.Member) -> bool:
-    try:
-        return member.tids == {member.pid} and proc_task.stat(_read(member.pid, "stat")).state in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]:
     lines = _read(pid, "status").decode("utf-8", "backslashreplace").splitlines()
     status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -198,9 +225,8 @@ def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]
         yield Obstacle(pid, comm, "criupy itself", "cannot be dumped", "name the process to dump")
     elif status["Tgid"] != str(pid):
         yield Obstacle(pid, comm, "thread", f"it is a thread of {status['Tgid']}", "name the process to dump")
-    elif stat.state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) > 1:
-        why = "its main thread has ended while others run, which cannot be dumped yet"
-        yield Obstacle(pid, comm, "task", why, "let the main thread wait for the others (pthread_join)")
+    elif stat.state in "ZX" and not family.is_ending(pid):
+        yield from _without_leader(pid, comm, stat)
     elif stat.state in "ZX":
         yield Obstacle(pid, comm, "task", "it is dead already (a zombie)", "its parent has to wait for it")
     elif stat.flags & _PF_KTHREAD:
@@ -210,14 +236,31 @@ def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]
         yield Obstacle(pid, comm, "task", why, "detach the debugger first")
 
 
+def _without_leader(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]:
+    """A process whose main thread has ended, while others go on."""
+    speaker = family.speaker(pid)
+    try:
+        os.close(syscalls.pidfd_of(speaker))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        why = (
+            "its main thread has ended while others run, and this kernel gives no access to their descriptors"
+        )
+        yield Obstacle(pid, comm, "task", why, "this takes Linux 6.9 (PIDFD_THREAD)")
+    if stat.exit_code & _BY_SIGNAL:
+        why = f"a seccomp filter has killed its main thread alone (signal {stat.exit_code & _BY_SIGNAL})"
+        yield Obstacle(pid, comm, "task", f"{why}, which cannot be restored")
+
+
 def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     """A tree has clocks of its own after a restore, but only one pair of them."""
-    own, theirs = namespaces.identify(os.getpid()), namespaces.identify(pid)
+    own, theirs = namespaces.identify(os.getpid()), namespaces.identify(family.speaker(pid))
     for kind, inode in theirs.items():
-        if own.get(kind) != inode and kind not in ("cgroup", "time"):
+        if own.get(kind) != inode and kind not in ("cgroup", "pid", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
-    if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):
+    if "time" in theirs and theirs["time"] != namespaces.identify(family.speaker(root)).get("time"):
         why = f"the task lives in another one than {root}, which cannot be dumped"
         yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
 

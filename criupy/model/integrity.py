@@ -34,6 +34,7 @@ from criupy.model.snapshot import (
 PID_MAX = 4 << 20
 """Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""
 NSIG_ACTIONS = 62
+_EXIT_CODE = 0xFF00
 AUXV_WORDS = 44
 RLIM_NLIMITS = 16
 SIGINFO_SIZE = 128
@@ -164,7 +165,13 @@ def _check_core(task: TaskImages, seccomp: seccomp_entry) -> None:
     _require(len(tc.rlimits.rlimits) <= RLIM_NLIMITS, name, f"has {len(tc.rlimits.rlimits)} resource limits")
     _require(len(tc.comm) < 16 and b"\0" not in tc.comm, name, "comm is too long")
     _check_signals(name, tc.signals_s)
+    _require(task.living, name, "its main thread has ended, and it has no other")
+    code = tc.dead_leader
+    _require(not code & ~_EXIT_CODE, name, f"a main thread does not end with the status {code:#x}")
     for tid, thread in task.threads.items():
+        _require(
+            thread.HasField("thread_info") or tid not in task.living, f"core-{tid}.img", "has no thread_info"
+        )
         _check_thread(f"core-{tid}.img", thread, leader=tid == task.pid, seccomp=seccomp)
 
 
@@ -176,12 +183,12 @@ def _check_machine(name: str, core: core_entry) -> None:
 
 def _check_thread(name: str, core: core_entry, *, leader: bool, seccomp: seccomp_entry) -> None:
     _check_machine(name, core)
-    _require(core.HasField("thread_info"), name, "has no thread_info")
     _require(core.HasField("thread_core"), name, "has no thread_core")
     _require(leader or not core.HasField("tc"), name, "is a thread's, but has a tc as only leaders have")
     thread = core.thread_core
     _require(thread.HasField("creds"), name, "has no credentials")
-    _check_fpregs(name, core.thread_info.fpregs)
+    if core.HasField("thread_info"):
+        _check_fpregs(name, core.thread_info.fpregs)
     _check_scheduler(name, thread)
     _check_signals(name, thread.signals_p)
     _require(thread.pdeath_sig <= 64, name, f"pdeath_sig is {thread.pdeath_sig}")
@@ -273,6 +280,13 @@ def _check_files(snapshot: Snapshot) -> None:
             _require(
                 _is(snapshot.files, part.regf_id, REG), name, f"{what}: there is no path {part.regf_id:#x}"
             )
+        elif field == "epfd":
+            for target in part.tfd:
+                reached = not target.HasField("file") or target.file in snapshot.files
+                _require(reached, name, f"{what} watches file {target.file:#x}, which is not there")
+                _require(
+                    target.number < FD_MAX, name, f"{what} watches {target.number}, which is no descriptor"
+                )
         elif field == "memfd":
             found = part.inode_id in snapshot.memfds
             _require(found, name, f"{what}: memfd.img has no inode {part.inode_id}")

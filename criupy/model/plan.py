@@ -123,13 +123,14 @@ Arg = int | Ref | Data | Out | Field
 
 SIGCHLD = 17
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
-CLONE_PARENT, CLONE_IO = 0x8000, 0x8000_0000
+CLONE_PARENT, CLONE_NEWPID, CLONE_IO = 0x8000, 0x2000_0000, 0x8000_0000
 _CLONE_FLAGS = {
     CLONE_VM: "CLONE_VM",
     CLONE_FS: "CLONE_FS",
     CLONE_FILES: "CLONE_FILES",
     CLONE_SIGHAND: "CLONE_SIGHAND",
     CLONE_PARENT: "CLONE_PARENT",
+    CLONE_NEWPID: "CLONE_NEWPID",
     CLONE_IO: "CLONE_IO",
 }
 
@@ -203,7 +204,7 @@ class ThreadState(NamedTuple):
 
 
 class TaskPlan(NamedTuple):
-    """One living process: its threads (leader first) and the states they start to run with."""
+    """One living process: its threads (leader first, unless that has ended) and the states they start to run with."""
 
     pid: int
     threads: tuple[ThreadState, ...]
@@ -215,6 +216,11 @@ class TaskPlan(NamedTuple):
     """The same of root, working directory and umask."""
     memory: int = 0
     """The same of its address space."""
+
+    @property
+    def tids(self) -> tuple[int, ...]:
+        """Of its threads."""
+        return tuple(thread.tid for thread in self.threads)
 
 
 class Revived(NamedTuple):
@@ -241,6 +247,8 @@ class StubPlan(NamedTuple):
     """What it has open after them."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
+    own_pids: bool = False
+    """Whether the tree is born in a pid namespace of its own: all numbers are those inside, the root's is 1."""
 
 
 STUB_SPACE = 1 << 30

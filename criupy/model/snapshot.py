@@ -91,6 +91,16 @@ class TaskImages:
     def zombie(self) -> bool:
         return bool(self.core.tc.task_state == TASK_DEAD)
 
+    @property
+    def lost_its_leader(self) -> bool:
+        """Whether its main thread has ended, while others go on."""
+        return not self.zombie and self.core.tc.HasField("dead_leader")
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        """Its threads, the leader first unless that has ended."""
+        return tuple(tid for tid in self.threads if tid != self.pid or not self.lost_its_leader)
+
 
 class PipeData(NamedTuple):
     """What was in a pipe: ``entry`` has the size of its buffer, ``content`` the bytes."""
@@ -135,6 +145,20 @@ class Snapshot:
     def ipc_namespace(self) -> int:
         """The number of the IPC namespace of all tasks; 0: the images do not say."""
         return self.root.ids.ipc_ns_id if self.root.ids else 0
+
+    @property
+    def has_own_pids(self) -> bool:
+        """Whether the tree lives in a pid namespace of its own: all its numbers are those inside."""
+        outside, ids = self.inventory.root_ids, self.root.ids
+        return ids is not None and outside.HasField("pid_ns_id") and ids.pid_ns_id != outside.pid_ns_id
+
+    @property
+    def outer_pids(self) -> frozenset[int]:
+        """The pids of the tree as the dumper saw them, as far as the images say."""
+        entries = [task.pstree for task in self.tasks]
+        if not self.has_own_pids:
+            return frozenset(entry.pid for entry in entries)
+        return frozenset(entry.outer_pid for entry in entries if entry.HasField("outer_pid"))
 
     @property
     def is_own(self) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.images.pb import fdtable_pb2, files_pb2
-from criupy.linux import elf, syscalls
+from criupy.linux import elf, family, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import mountinfo
 from criupy.model.snapshot import PipeData
@@ -26,6 +26,7 @@ from criupy.resources import locks, nameless
 from criupy.resources.locks import Locks
 from criupy.resources.nameless import DELETED, Nameless
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 
@@ -90,10 +91,14 @@ class FileImages:
     """The images of a dump that are about files.
 
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
+    ``numbers``: what pids are in images.
     """
 
+    numbers: PidNumbers = UNCHANGED
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
+    open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """The descriptors by `OpenFile.pid` (that of the first process with a table) and file id."""
     files_ids: dict[int, int] = field(default_factory=dict)
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
@@ -141,9 +146,11 @@ class FileTable:
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
+        """By pid, the speaker of the first process that has the table; the same of directories."""
         self._directories: Distinct[int] = Distinct(_compare_directories)
         self._fs_of: dict[int, int] = {}
         self._descriptors: dict[int, list[tuple[OpenFile, Collected]]] = {}
+        """By speaker."""
         self._paths: dict[int, _Named] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
@@ -172,32 +179,35 @@ class FileTable:
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            self._ahead[pid] = Ahead(pid)
+            self._ahead[pid] = Ahead(family.speaker(pid))
 
     def descriptors(self, process: FrozenProcess) -> None:
         """Collects all descriptors of a frozen task; those of a table that it shares are collected once.
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
-        self._fs_of[process.pid] = self._directories.first_of(process.pid)
-        known, place = self._tables.find(process.pid)
-        self._table_of[process.pid] = process.pid if known is None else known
+        speaker = process.speaker
+        self._fs_of[process.pid] = self._directories.first_of(speaker)
+        known, place = self._tables.find(speaker)
+        self._table_of[process.pid] = speaker if known is None else known
         if known is not None:
             return
-        self._tables.insert(place, process.pid)
-        found = self._descriptors.setdefault(process.pid, [])
+        self._tables.insert(place, speaker)
+        found = self._descriptors.setdefault(speaker, [])
         obstacles: list[Obstacle] = []
         ahead = self._ahead.pop(process.pid, None)
-        for file in open_files(process.pid, ahead):
+        if ahead is not None and ahead.pid != speaker:
+            ahead = None  # the leader has ended since, and what was opened of it says nothing any more
+        for file in open_files(speaker, ahead):
             kind = find_kind(self._kinds, file)
             if self._is_suspect(kind, file) and (
-                new := [*_obstacles(self._kinds, file, _comm(process.pid), self._options)]
+                new := [*_obstacles(self._kinds, file, _comm(speaker), self._options)]
             ):
                 obstacles += new
                 continue
             found.append((file, self._description(kind, file)))
             if b"lock:" in file.info.rest:
-                self._locks.add(file, found[-1][1].id)
+                self._locks.add(file, process.pid, found[-1][1].id)
                 if file.stat is not None and locks.is_leased(file):
                     self._leased.add((file.stat.st_dev, file.stat.st_ino))
         if obstacles:
@@ -212,10 +222,21 @@ class FileTable:
             return False
         return not file.stat.st_nlink or file.link.endswith(DELETED)
 
+    def relate(self) -> None:
+        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+        obstacles = [
+            Obstacle(one.file.pid, _comm(one.file.pid), _what(one.kind, one.file), why, hint)
+            for one in self._collected
+            for why, hint in one.kind.relate(one, self._collected)
+        ]
+        if obstacles:
+            raise NotDumpable(obstacles)
+
     def mapped(self, pid: int, start: int, end: int, *, for_reading: bool = False) -> int:
         """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
 
-        ``for_reading``: what is mapped is not changed that way.
+        ``pid``, here and below: or the thread that speaks for it.  ``for_reading``: what is mapped is not changed that
+        way.
         """
         file_id = self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
         if for_reading:
@@ -229,23 +250,44 @@ class FileTable:
             self._mapped.add(file_id)
         return file_id
 
-    def encode(self, writer: ImageWriter | None = None) -> FileImages:
-        """The messages; what is to be embedded goes to ``writer``.
+    def encode(self, numbers: PidNumbers = UNCHANGED, writer: ImageWriter | None = None) -> FileImages:
+        """The messages; owners have the ``numbers`` of the images, and what is to be embedded goes to ``writer``.
 
         Raises `NotDumpable` when a name leads elsewhere by now.
         """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages()
+        images = FileImages(numbers)
+        for speaker, found_files in self._descriptors.items():
+            for file, one in found_files:
+                images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            one.kind.encode(one, entry, images)
+            owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
+            one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
+        self._encode_paths(images, writer)
+        images.locks = self._locks.entries(numbers)
+        for file_id, inode_id in self._memory.items():
+            images.files[file_id] = file_entry(file_id, inode_id, None)
+        images.files = dict(sorted(images.files.items()))
+        tables = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
+        images.files_ids = {pid: tables[holder] for pid, holder in self._table_of.items()}
+        firsts = list(dict.fromkeys(self._fs_of.values()))
+        images.fs_ids = {pid: firsts.index(holder) + FIRST_FILES_ID for pid, holder in self._fs_of.items()}
+        for pid, found_files in self._descriptors.items():
+            images.fdinfo[tables[pid]] = [
+                fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
+                for file, one in found_files
+            ]
+        return images
+
+    def _encode_paths(self, images: FileImages, writer: ImageWriter | None) -> None:
+        """What is mapped, run or stood in; and what is known of all that was opened by its path."""
         for named in self._paths.values():
             images.files[named.file_id] = path_entry(named.file_id, named.name, named.stat)
         for entry in self.nameless.entries():
             images.files[entry.id] = entry
-        images.locks = self._locks.entries()
         images.remaps = self.nameless.remaps()
         for remap in images.remaps:
             reg = images.files[remap.orig_id].reg
@@ -254,19 +296,6 @@ class FileTable:
             self._embed(images.files, writer)
         if self._options.build_ids:
             self._add_build_ids(images.files)
-        for file_id, inode_id in self._memory.items():
-            images.files[file_id] = file_entry(file_id, inode_id, None)
-        images.files = dict(sorted(images.files.items()))
-        numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
-        images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
-        firsts = list(dict.fromkeys(self._fs_of.values()))
-        images.fs_ids = {pid: firsts.index(holder) + FIRST_FILES_ID for pid, holder in self._fs_of.items()}
-        for pid, found_files in self._descriptors.items():
-            images.fdinfo[numbers[pid]] = [
-                fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
-                for file, one in found_files
-            ]
-        return images
 
     def _misnamed(self) -> Iterator[Obstacle]:
         """What cannot be opened again by its name."""
@@ -414,10 +443,16 @@ def _overlaid(named: os.stat_result, found: os.stat_result) -> bool:
 
 
 def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin, options: FileOptions) -> Iterator[Obstacle]:
-    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
+    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it.
+
+    ``pid``: or the thread that speaks for it.
+    """
     comm = _comm(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm, options)
+        kind = find_kind(kinds, file)
+        for why, hint in kind.obstacles_among(file, _speakers(kin)):
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
@@ -430,15 +465,21 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin, options: FileOp
     yield from _separate_threads(pid, comm)
 
 
+def _speakers(kin: Kin) -> Iterator[int]:
+    for pid in kin.pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
+
+
 _TABLES = {syscalls.KCMP_FILES: "descriptors", syscalls.KCMP_FS: "a working directory, root and umask"}
 
 
 def _separate_threads(pid: int, comm: str) -> Iterator[Obstacle]:
-    """Threads that have taken leave of what threads share, with unshare(2)."""
+    """Threads that have taken leave of what threads share, with unshare(2).  The dead have nothing."""
     for tid in map(int, os.listdir(f"/proc/{pid}/task")):
         for what, name in _TABLES.items():
             with suppress(ProcessLookupError):  # a thread that has ended meanwhile
-                if syscalls.kcmp_table(pid, tid, what):
+                if syscalls.kcmp_table(pid, tid, what) and not family.is_ending_thread(pid, tid):
                     why = f"it has {name} of its own, which cannot be dumped yet"
                     yield Obstacle(
                         pid, comm, f"thread {tid}", why, "stop what makes it leave the others (unshare)"
@@ -506,15 +547,27 @@ class Refused:
     def path_id(self, one: Collected) -> int:
         return one.id
 
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         kinds = dict.fromkeys(self.match, self)
         raise NotDumpable([*_obstacles(kinds, file, _comm(file.pid), FileOptions())])
+
+    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")
+
+    def reaches(self, entry: fdtable_pb2.file_entry) -> Iterator[int]:
+        return iter(())
+
+    def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        return iter(())
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return iter(())

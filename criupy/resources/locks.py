@@ -22,6 +22,7 @@ from criupy.linux import processes
 from criupy.linux.procfs import fdinfo
 from criupy.model.plan import Arg, Stage, Step, data
 from criupy.model.snapshot import LOCK_FLOCK, LOCK_LEASE, LOCK_OFD, LOCK_POSIX, Snapshot
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 
 if TYPE_CHECKING:
     from criupy.resources.kind import PlanSubject
@@ -64,23 +65,25 @@ class Locks:
     def __init__(self) -> None:
         self._found: dict[tuple[int, int, fdinfo.Lock], file_lock_entry] = {}
 
-    def add(self, file: OpenFile, file_id: int) -> None:
-        """Those that are held through a descriptor, which is the open file ``file_id``; each is taken once."""
+    def add(self, file: OpenFile, pid: int, file_id: int) -> None:
+        """Those that process ``pid`` holds through a descriptor of the open file ``file_id``; each is taken once."""
         for lock in fdinfo.locks(file.info.rest):
-            owner = file.pid if lock.kind == "POSIX" else 0
+            owner = pid if lock.kind == "POSIX" else 0
             length = 0 if lock.end is None else lock.end - lock.start + 1
             entry = file_lock_entry(
                 flag=_FLAGS[lock.kind],
                 type=_TYPES[lock.access],
-                pid=file.pid,
+                pid=pid,
                 fd=file.fd,
                 start=lock.start,
                 len=length,
             )
             self._found.setdefault((owner, file_id, lock), entry)
 
-    def entries(self) -> list[file_lock_entry]:
-        """The messages."""
+    def entries(self, numbers: PidNumbers = UNCHANGED) -> list[file_lock_entry]:
+        """The messages; pids are what they are in images."""
+        for entry in self._found.values():
+            entry.pid = numbers.inside(entry.pid)
         return list(self._found.values())
 
 
@@ -115,7 +118,10 @@ def _about(entry: file_lock_entry, path: bytes | None) -> str:
 def _path(snapshot: Snapshot, entry: file_lock_entry) -> bytes | None:
     """The name of the file, if it has one."""
     infos = snapshot.fds(snapshot.task(entry.pid))
-    file = snapshot.files[next(info.id for info in infos if info.fd == entry.fd)]
+    ids = [info.id for info in infos if info.fd == entry.fd]
+    if not ids:
+        return None
+    file = snapshot.files[ids[0]]
     file_id = file.fifo.regf_id if file.type == FIFO else file.id
     if file.type not in (REG, FIFO) or snapshot.nameless.get(file_id, (None, 0))[0] == GHOST:
         return None

@@ -7,14 +7,14 @@ batch costs a wake-up and a stop, whatever is in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from itertools import groupby
 from operator import attrgetter
 
 from criupy.log import Log, Report
 from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, TaskPlan
-from criupy.restoring.runner import Answers, at_work, run_queues
+from criupy.restoring.runner import Answers, at_work, compile_steps, run_queues
 from criupy.tracee.stub import StubProcess, StubThread, StubTree
 
 _WORTH_A_SECOND_THREAD = 8 << 20
@@ -26,9 +26,11 @@ _REST = tuple(stage for stage in Stage if stage > Stage.LAYOUT)
 _Stages = dict[Stage, list[Step]]
 
 
-def build(plan: RestorePlan, tree: StubTree, log: Log, report: Report) -> None:
-    """Make all processes of the plan, and run all of its steps."""
-    _Builder(plan, tree, log, report).build()
+def build(
+    plan: RestorePlan, tree: StubTree, log: Log, report: Report, *, after_births: Callable[[], None]
+) -> None:
+    """Make all processes of the plan, and run all of its steps; when all are there, ``after_births``."""
+    _Builder(plan, tree, log, report).build(after_births)
 
 
 class _Builder:
@@ -41,9 +43,12 @@ class _Builder:
         self.steps: dict[int, _Stages] = {pid: {} for pid in self.living}
         """By pid, what a process does once everyone is there."""
         self.deaths: dict[int, list[Step]] = {}
+        """By pid, what those do who are dead in the images."""
+        self.ends: dict[int, list[Step]] = {}
+        """By pid, what leaders do who have ended in the images, while other threads go on."""
         self.late: list[Step] = []
         """What the nursery does at the end: the threads are there then."""
-        process_of = {thread.tid: task.pid for task in plan.tasks for thread in task.threads}
+        process_of = {tid: task.pid for task in plan.tasks for tid in (task.pid, *task.tids)}
         for step in plan.steps:
             if step.stage > Stage.HOLD:
                 self._file(step, process_of)
@@ -55,21 +60,25 @@ class _Builder:
             self.late.append(step)
         elif step.tid not in process_of:
             self.deaths.setdefault(step.tid, []).append(step)
+        elif step.stage is Stage.ZOMBIES and step.tid not in self.living[process_of[step.tid]].tids:
+            self.ends.setdefault(step.tid, []).append(step)
         else:
             self.steps[process_of[step.tid]].setdefault(step.stage, []).append(step)
 
-    def build(self) -> None:
+    def build(self, after_births: Callable[[], None]) -> None:
         nursery = self.tree.processes[NURSERY].leader
         shared = Answers()
         with nullcontext() if self._fills_much() else self.tree.on_one_processor():
             run_queues([(nursery, self.common.get(Stage.NURSERY, []))], shared)
             self._grow(self.common[Stage.TREE])
         self.log.info(f"Created {len(self.living)} tasks")
+        after_births()
         run_queues([(nursery, self.common.get(Stage.HOLD, []))], shared)
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()
-        if self.deaths or self._is_shared("descriptors") or self._is_shared("directories"):
+        meets = self.deaths or self.ends or any(Stage.ZOMBIES in steps for steps in self.steps.values())
+        if meets or self._is_shared("descriptors") or self._is_shared("directories"):
             self._run(_CONTENT)
             self._let_die()
             self._run(
@@ -98,15 +107,15 @@ class _Builder:
         for tid, run in groupby(steps, attrgetter("tid")):
             own = list(run)
             process = self.tree.processes[tid]
-            if own[-1].call == "exit_group":
-                self._end(tid, process, own, answers)
-                continue
+            last = [own.pop()] if own[-1].call == "exit_group" else []
             self._do(process, own, answers)
             for step in own:
                 if step.call == "clone3":
                     assert step.gives is not None
-                    number, pid = step.gives.key, answers.values[step.gives]
-                    self.tree.welcome(number, pid, process, shares_memory=self._shares_memory(tid, number))
+                    number = step.gives.key
+                    self.tree.welcome(number, process, shares_memory=self._shares_memory(tid, number))
+            if last:
+                self._end(tid, process, last, answers)
 
     def _shares_memory(self, maker: int, child: int) -> bool:
         if maker not in self.living or child not in self.living:
@@ -133,6 +142,10 @@ class _Builder:
     def _let_die(self) -> None:
         for pid, steps in self.deaths.items():
             self._end(pid, self.tree.processes[pid], steps, Answers())
+        for pid, (*steps, last) in self.ends.items():
+            process = self.tree.processes[pid]
+            run_queues([(process.leader, steps)], self.answers[pid])
+            process.end_leader(compile_steps([last], self.answers[pid]).batch)
 
     # Everything else
 
@@ -161,7 +174,7 @@ class _Builder:
         for stage in stages:
             steps = self.steps[task.pid].get(stage, [])
             if stage is Stage.THREADS:
-                others = [thread.tid for thread in task.threads[1:]]
+                others = [tid for tid in task.tids if tid != task.pid]
                 if others:
                     yield from at_work([(process.leader, pending)], answers)
                     pending = []

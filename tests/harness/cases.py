@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
 class Case:
     """A program with its environment; why a real criu cannot do it (at all, or with --leave-running).
 
-    ``criu_dumps``: it is only the restore that criu cannot do, its images say all.  ``refused``: what criupy says of
+    ``criu_dumps``: it is only the restore that criu cannot do, its images say all.  ``criu_restores``: it is only the
+    dump, criu restores the images of criupy.  ``refused``: what criupy says of
     it before anything is stopped.
     """
 
@@ -18,6 +19,7 @@ class Case:
     not_criu: str = ""
     not_criu_running: str = ""
     criu_dumps: bool = False
+    criu_restores: bool = False
     refused: str = ""
 
     def __str__(self) -> str:
@@ -43,6 +45,8 @@ BEYOND_CRIU = {
     "signals.c": "resets an ignored SIGTRAP",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
+WATCHED = "looks for the files of an epoll instance in the first of its processes only"
+LEADERLESS = "refuses a process whose main thread has ended"
 SEGMENTS = "dumps System V segments only with an IPC namespace"
 CASES = [
     *map(Case, PROGRAMS),
@@ -50,10 +54,26 @@ CASES = [
     Case("credentials.c", {"BEYOND_CRIU": "1", "THREADS": "1"}, not_criu=BEYOND_CRIU["credentials.c"]),
     Case("locked_privileges.c", not_criu=BEYOND_CRIU["credentials.c"]),
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
+    Case("epoll_strays.c", not_criu="takes one number for two registrations of a file"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
+# Those that hold numbers of tasks are also run in a pid namespace of their own.
+WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+TREES_WITH_NUMBERS = {
+    "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
+    "tree_shared_memory.c", "tree_deep.c",
+}  # fmt: skip
+
+
+def in_own_pids(cases: list[Case], programs: set[str]) -> list[Case]:
+    """The cases of these programs, each as the init of a pid namespace."""
+    chosen = [case for case in cases if case.program in programs]
+    return [replace(case, environment={**case.environment, "OWN_PIDS": "1"}) for case in chosen]
+
+
+CASES += in_own_pids(CASES, WITH_NUMBERS)
 
 # What CRIU cannot do of tables that processes share.
 TABLES = {
@@ -79,6 +99,10 @@ TREES = [
         "tree_orphans.c", {"DEEP": "1"}, criu_dumps=True,
         not_criu="finds no leader for a session that is not a child's of the root",
     ),
+    Case(
+        "tree_orphans.c", {"FURTHER": "1"}, criu_dumps=True,
+        not_criu="gives orphans of other sessions to the reaper outside of the tree",
+    ),
     Case("tree_zombies.c"),
     Case("tree_zombies.c", {"BEYOND_CRIU": "1"}, criu_dumps=True, not_criu="keeps seven bits of an exit code"),
     Case("tree_stopped.c", not_criu_running="leaves a second stop signal pending"),
@@ -89,9 +113,9 @@ TREES = [
     Case("tree_files.c"),
     Case(
         "tree_files.c", {"BEYOND_CRIU": "1"},
-        not_criu="looks for the files of an epoll instance in the first of its processes only",
-        refused="no descriptor leads to it now",
+        not_criu=WATCHED,
     ),
+    Case("tree_watchers.c", not_criu=WATCHED),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
     Case("tree_deleted.c"),
     Case("tree_shared_memory.c"),
@@ -99,11 +123,20 @@ TREES = [
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
     Case("tree_deep.c"),
+    Case("pid_namespace.c", {"OWN_PIDS": "1"}),
+    Case(
+        "pid_namespace.c", {"OWN_PIDS": "1", "BEYOND_CRIU": "1"}, criu_dumps=True,
+        not_criu="gives descriptors to threads that are not there yet",
+    ),
     *(
-        Case(
-            "tree_dead_leader.c", environment, refused="its main thread has ended while others run",
-            not_criu="refuses a process whose main thread has ended",
-        )
+        Case("tree_dead_leader.c", environment, not_criu=LEADERLESS, criu_restores=True)
         for environment in ({}, {"ROOT": "1"})
     ),
+    Case(
+        "tree_dead_leader.c", {"KILLED": "1"}, not_criu=LEADERLESS,
+        refused="a seccomp filter has killed its main thread alone",
+    ),
+    Case("tree_leaderless.c", not_criu=LEADERLESS, criu_restores=True),
+    Case("tree_leaderless.c", {"BEYOND_CRIU": "1"}, not_criu=LEADERLESS),
 ]  # fmt: skip
+TREES += in_own_pids(TREES, TREES_WITH_NUMBERS)

@@ -138,8 +138,8 @@ def _common(parent: MemoryFacts, child: MemoryFacts) -> Iterator[_Range]:
     if not both:
         return
     with (
-        open(f"/proc/{parent.pid}/pagemap", "rb", buffering=0) as one,
-        open(f"/proc/{child.pid}/pagemap", "rb", buffering=0) as other,
+        open(f"/proc/{parent.speaker}/pagemap", "rb", buffering=0) as one,
+        open(f"/proc/{child.speaker}/pagemap", "rb", buffering=0) as other,
     ):
         for start, end in both:
             yield from _same_frames(one.fileno(), other.fileno(), start, end)

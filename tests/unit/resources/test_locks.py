@@ -37,7 +37,7 @@ LEASE = "LEASE  ACTIVE    READ  100 fe:00:7 0 EOF"
 def entries(*files: tuple[OpenFile, int]) -> list[tuple[int, ...]]:
     found = locks.Locks()
     for file, file_id in files:
-        found.add(file, file_id)
+        found.add(file, file.pid, file_id)
     return [(one.flag, one.type, one.pid, one.fd, one.start, one.len) for one in found.entries()]
 
 
