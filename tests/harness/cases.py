@@ -59,8 +59,10 @@ CASES = [
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
-# Those that hold numbers of tasks are also run in a pid namespace of their own.
-WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+# Those that hold numbers of tasks, or come back by way of /proc, are also run in a pid namespace of their own.
+WITH_NUMBERS = {
+    "deleted_files.c", "posix_timers.c", "shared_descriptions.c", "signals.c", "sysv_segments.c", "thread_ends.c",
+}  # fmt: skip
 TREES_WITH_NUMBERS = {
     "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
     "tree_shared_memory.c", "tree_deep.c",

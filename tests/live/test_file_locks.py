@@ -13,14 +13,15 @@ from harness.observe import TreeObservation, assert_unharmed
 
 PLAIN = {}
 ALL = {"BEYOND_CRIU": "1"}
+OWN_PIDS = {**ALL, "OWN_PIDS": "1"}
 
 
-@pytest.mark.parametrize("environment", [PLAIN, ALL], ids=["plain", "beyond-criu"])
+@pytest.mark.parametrize("environment", [PLAIN, ALL, OWN_PIDS], ids=["plain", "beyond-criu", "own-pids"])
 def test_undisturbed(environment, target):
     target("file_locks.c", **environment).ask()
 
 
-@pytest.mark.parametrize("environment", [PLAIN, ALL], ids=["plain", "beyond-criu"])
+@pytest.mark.parametrize("environment", [PLAIN, ALL, OWN_PIDS], ids=["plain", "beyond-criu", "own-pids"])
 def test_dump_and_restore(environment, target, criupy, images):
     process = target("file_locks.c", **environment)
     criupy.dump(process, images, "--file-locks")
