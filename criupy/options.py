@@ -207,6 +207,8 @@ class FileOptions(NamedTuple):
     file_locks: bool = False
     build_ids: bool = True
     embed: bool = False
+    shell_job: bool = False
+    """One terminal may be looked after from outside."""
 
 
 class DumpOptions(NamedTuple):
@@ -236,7 +238,12 @@ class DumpOptions(NamedTuple):
         """What it is allowed to do about files."""
         build_ids = self.file_validation == "buildid"
         return FileOptions(
-            self.ghost_limit, self.link_remap, self.file_locks, build_ids, self.embed_mapped_files
+            self.ghost_limit,
+            self.link_remap,
+            self.file_locks,
+            build_ids,
+            self.embed_mapped_files,
+            self.shell_job,
         )
 
 
@@ -251,3 +258,4 @@ class RestoreOptions(NamedTuple):
     host_clocks: bool = False
     display_stats: bool = False
     file_validation: str = "buildid"
+    shell_job: bool = False

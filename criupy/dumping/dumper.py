@@ -103,7 +103,7 @@ def _dump(
         images.table.look_ahead(member.pid)
     shmem, segments, nameless = images.table.shmem, images.table.segments, images.table.nameless
     with ExitStack() as opened, PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
-        for objects in (shmem, segments, nameless):
+        for objects in (shmem, segments, nameless, images.table.terminals):
             opened.callback(objects.close)
         watch.start("freezing")
         watch.start("frozen")
@@ -114,6 +114,7 @@ def _dump(
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
+        images.table.terminals.copy()
         watch.start("memory")
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)

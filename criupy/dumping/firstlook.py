@@ -50,7 +50,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         pids = [member.pid for member in members]
         obstacles = _lasting(
             lambda: [
-                *_tree(pids, features, options.files),
+                *_tree(pids, features, options),
                 *_strangers(options, pids),
                 *cgroups.obstacles(members, cgroup),
             ]
@@ -131,14 +131,15 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
         )
 
 
-def _tree(pids: Sequence[int], features: KernelFeatures, options: FileOptions) -> Iterator[Obstacle]:
+def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
     files: memory.KnownFiles = {}
     named: set[bytes] = set()
     for pid in pids:
-        yield from _of_living(pid, _member(pid, root, kin, features, options), root)
-        yield from _of_living(pid, _memory(pid, files, named, options), root)
+        yield from _of_living(pid, _member(pid, root, kin, features, options.files), root)
+        yield from _of_living(pid, _memory(pid, files, named, options.files), root)
+    yield from FILE_KINDS.outside(pids, shell_job=options.shell_job)
     speakers = {}
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):

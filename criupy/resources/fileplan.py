@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -153,6 +153,12 @@ class TablePlan:
         self.at[file_id] = number
         self._moving[number] = file_id
 
+    def set_flags(self, file_id: int, flags: int, *, given: int = 0, about: str = "") -> Iterator[Step]:
+        """The flags of an open file that fcntl(2) can set, if opening has not ``given`` them; O_ASYNC comes later."""
+        wanted = flags & SETTABLE & ~os.O_ASYNC
+        if wanted != given:
+            yield self.step("fcntl", self.at[file_id], F_SETFL, wanted, about=about)
+
     def close(self, number: int) -> Step:
         """Closes a descriptor that is in nobody's way any more."""
         self.numbers.release(number)
@@ -213,19 +219,19 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     snapshot = subject.snapshot
     groups = _Groups(kinds, snapshot)
     table = TablePlan(subject, Stage.HOLD)
-    for number in range(len(subject.stub.pages) + len(subject.stub.revived)):
+    for number in range(subject.stub.given):
         table.numbers.occupy(number)
-    steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
-    for group, entries in groups.held():
-        table.groups[group] = entries
-        for entry in entries:
-            if entry.id not in table.at:
-                steps += kinds[entry.type].plan(entry, table)
-        for entry in entries if not snapshot.has_own_pids else ():
-            steps += _owner(entry, table)
-    for entries in table.groups.values():
-        for entry in entries:
-            steps += kinds[entry.type].unite(entry, table)
+    table.groups = dict(groups.held())
+    entries = [entry for group in table.groups.values() for entry in group]
+    early = [entry for entry in entries if kinds[entry.type].early(entry)]
+    steps = [*_all(early, kinds, table)]
+    making, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
+    steps += making
+    steps += _all(entries, kinds, table)
+    for entry in entries if not snapshot.has_own_pids else ():
+        steps += _owner(entry, table)
+    for entry in entries:
+        steps += kinds[entry.type].unite(entry, table)
     return steps, Shared(table.at, groups.made_by, table.memory.mapped)
 
 
@@ -271,6 +277,15 @@ class _Groups:
                     if other not in self.beside[self.made_by[entry.id]]:
                         found |= {group, self.group_of[other]}
         return found
+
+
+def _all(
+    entries: Iterable[fdtable_pb2.file_entry], kinds: Mapping[int, FileKind], table: TablePlan
+) -> Iterator[Step]:
+    """Opens what is not open yet; a file may open others with it."""
+    for entry in entries:
+        if entry.id not in table.at:
+            yield from kinds[entry.type].plan(entry, table)
 
 
 def _tables(snapshot: Snapshot) -> Iterator[tuple[int, Sequence[fdtable_pb2.fdinfo_entry]]]:
@@ -419,7 +434,7 @@ def revived(subject: PlanSubject, file_id: int, flags: int) -> int | None:
     kind, number = subject.snapshot.nameless[file_id]
     name = reg_entry(subject.snapshot, file_id).name
     stub = subject.stub
-    return len(stub.pages) + stub.revived.index(Revived(kind, number, name, flags))
+    return len(stub.pages) + len(stub.terminals) + stub.revived.index(Revived(kind, number, name, flags))
 
 
 def open_steps(subject: PlanSubject, file_id: int, stage: Stage, flags: int, ref: Ref) -> Iterator[Step]:

@@ -29,6 +29,7 @@ from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owne
 from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
+from criupy.resources.terminal import Lead, Terminals
 
 if TYPE_CHECKING:
     from criupy.images.directory import ImageWriter
@@ -77,6 +78,14 @@ class Distinct(Generic[T]):
         return one if known is None else known
 
 
+class Astray(Exception):
+    """Something outside of a file that it needs, and that is not dumped or not found: why, and a hint."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.why, self.hint = why, hint
+
+
 class Collected(NamedTuple):
     """An open file description: its id, one descriptor that leads to it, and what its kind has found out."""
 
@@ -86,15 +95,34 @@ class Collected(NamedTuple):
     facts: Any
 
 
+Look = Callable[[Sequence[Collected]], Iterator[tuple[str, str]]]
+"""Finds out what a file has to do with others; gives (why, hint) if that cannot be dumped."""
+
+
+class Tree(NamedTuple):
+    """What files may lead to.
+
+    ``numbers``: what pids are in images; ``pids``: of all processes that are dumped; ``namespace``: the id of one by
+    its kind and inode number.
+    """
+
+    numbers: PidNumbers = UNCHANGED
+    pids: frozenset[int] = frozenset()
+    namespace: Callable[[str, int], int] = lambda _kind, _inode: 0
+
+
+ALONE = Tree()
+"""Of files that lead to no task."""
+
+
 @dataclass
 class FileImages:
     """The images of a dump that are about files.
 
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
-    ``numbers``: what pids are in images.
     """
 
-    numbers: PidNumbers = UNCHANGED
+    tree: Tree = ALONE
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
     open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
@@ -103,6 +131,7 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+    terminal_ids: dict[Lead, int] = field(default_factory=dict)
     remaps: Sequence[files_pb2.remap_file_path_entry] = ()
     locks: Sequence[files_pb2.file_lock_entry] = ()
 
@@ -143,6 +172,7 @@ class FileTable:
         self._options = options
         self._last = 0
         self._collected: list[Collected] = []
+        self._looks: list[tuple[OpenFile, Look]] = []
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
@@ -156,6 +186,7 @@ class FileTable:
         self._seen: set[Hashable] = set()
         self.shmem = SharedMemory()
         self.segments = Segments()
+        self.terminals = Terminals(shell_job=options.shell_job)
         self.nameless = Nameless(options, self.new_id)
         self._mapped: set[int] = set()
         """Ids of what is run or mapped, and not written that way."""
@@ -222,12 +253,16 @@ class FileTable:
             return False
         return not file.stat.st_nlink or file.link.endswith(DELETED)
 
-    def relate(self) -> None:
-        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+    def when_all_are_known(self, file: OpenFile, look: Look) -> None:
+        """Asks for ``look`` at the files of all tasks, still frozen."""
+        self._looks.append((file, look))
+
+    def all_are_known(self) -> None:
+        """The descriptors of all tasks are collected.  Raises `NotDumpable`."""
         obstacles = [
-            Obstacle(one.file.pid, _comm(one.file.pid), _what(one.kind, one.file), why, hint)
-            for one in self._collected
-            for why, hint in one.kind.relate(one, self._collected)
+            Obstacle(file.pid, _comm(file.pid), _what(find_kind(self._kinds, file), file), why, hint)
+            for file, look in self._looks
+            for why, hint in look(self._collected)
         ]
         if obstacles:
             raise NotDumpable(obstacles)
@@ -250,24 +285,30 @@ class FileTable:
             self._mapped.add(file_id)
         return file_id
 
-    def encode(self, numbers: PidNumbers = UNCHANGED, writer: ImageWriter | None = None) -> FileImages:
-        """The messages; owners have the ``numbers`` of the images, and what is to be embedded goes to ``writer``.
+    def encode(self, tree: Tree = ALONE, writer: ImageWriter | None = None) -> FileImages:
+        """The messages; pids in them are those of the images.  What is to be embedded goes to ``writer``.
 
         Raises `NotDumpable` when a name leads elsewhere by now.
         """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(numbers)
+        images = FileImages(tree, terminal_ids=self.terminals.ids())
         for speaker, found_files in self._descriptors.items():
             for file, one in found_files:
                 images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
-            one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
+            owner = one.file.owner._replace(pid=tree.numbers.inside(one.file.owner.pid))
+            try:
+                one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
+            except Astray as astray:
+                what = _what(one.kind, one.file)
+                obstacles.append(Obstacle(one.file.pid, _comm(one.file.pid), what, astray.why, astray.hint))
+        if obstacles:
+            raise NotDumpable(obstacles)
         self._encode_paths(images, writer)
-        images.locks = self._locks.entries(numbers)
+        images.locks = self._locks.entries(tree.numbers)
         for file_id, inode_id in self._memory.items():
             images.files[file_id] = file_entry(file_id, inode_id, None)
         images.files = dict(sorted(images.files.items()))
@@ -456,7 +497,7 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin, options: FileOp
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
-            yield Obstacle(pid, comm, _what(find_kind(kinds, file), file), why, hint)
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
     for name in ("exe", "cwd", "root"):
         way = f"/proc/{pid}/{name}"
         problem = path_problem(way, os.readlink(way.encode()), os.stat(way), options)
@@ -547,6 +588,12 @@ class Refused:
     def path_id(self, one: Collected) -> int:
         return one.id
 
+    def early(self, entry: fdtable_pb2.file_entry) -> bool:
+        return False
+
+    def warnings(self, file: OpenFile) -> Iterator[str]:
+        return iter(())
+
     def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         return iter(())
 
@@ -554,11 +601,11 @@ class Refused:
         kinds = dict.fromkeys(self.match, self)
         raise NotDumpable([*_obstacles(kinds, file, _comm(file.pid), FileOptions())])
 
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        return iter(())
-
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
+
+    def paths(self, entry: fdtable_pb2.file_entry) -> Iterator[bytes]:
+        return iter(())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")

@@ -29,7 +29,7 @@ from criupy.model.snapshot import Snapshot, load
 from criupy.model.tasktree import PASSING
 from criupy.options import RestoreOptions
 from criupy.planner import plan
-from criupy.resources import sysvshm
+from criupy.resources import sysvshm, terminalrestore
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import embedded, likeness
@@ -149,12 +149,15 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
+        terminals, wanted = terminalrestore.Terminals(snapshot), the_plan.stub.terminals
+        provided = terminalrestore.provide(terminals, wanted, shell_job=options.shell_job)
+        given = stack.enter_context(provided)
         revived = stack.enter_context(
             revive(the_plan.stub.revived, snapshot, directory, partial(_note, log, report))
         )
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
         tree = stack.enter_context(
-            StubTree(the_plan.stub, [*pages, *revived], space, suspend_seccomp=suspend_seccomp)
+            StubTree(the_plan.stub, [*pages, *given, *revived], space, suspend_seccomp=suspend_seccomp)
         )
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()
@@ -165,7 +168,8 @@ def _create(
         _after(hooks, "pre-resume", root, log)
         if options.pidfile is not None:
             _write_pidfile(options, root)
-        tree.release(the_plan.tasks, stopped=options.leave_stopped)
+        with terminalrestore.taken_over(terminals, wanted, given):
+            tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
         return root
 
@@ -211,12 +215,11 @@ def _space(the_plan: RestorePlan) -> int:
 
 def _make_room(the_plan: RestorePlan) -> None:
     """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
-    held = len(the_plan.stub.pages) + len(the_plan.stub.revived)
-    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 3 * held
+    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 3 * the_plan.stub.given
     holding = [step for step in the_plan.steps if step.stage is Stage.HOLD]
     targets = (step.args[1] for step in holding if step.call == "dup3")
     lent = max((number for number in targets if isinstance(number, int)), default=0)
-    needed = max(the_plan.stub.nursery_fd + 1, own, held + len(holding) + 1, lent + 1)
+    needed = max(the_plan.stub.nursery_fd + 1, own, the_plan.stub.given + len(holding) + 1, lent + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))

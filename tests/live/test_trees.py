@@ -24,6 +24,7 @@ WORKING = {
     "py_tree.py": r"^maps$",
     "bash_pipeline.sh": CHANGING,
     "make_builds.sh": CHANGING,
+    "followers.sh": CHANGING,
 }
 
 

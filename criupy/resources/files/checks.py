@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from criupy.errors import RestoreError
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import elf
 from criupy.model.snapshot import Snapshot
+from criupy.resources.kind import FileKind
 
 
 class FileCheck(NamedTuple):
-    """A path, and what it has to be; None or empty: anything."""
+    """A path, and what it has to be; None or empty: anything.  ``itself``: what it leads to does not matter."""
 
     name: bytes
     size: int | None
@@ -23,13 +24,14 @@ class FileCheck(NamedTuple):
     build_id: tuple[int, ...]
     is_mapped: bool = False
     """Or run."""
+    itself: bool = False
 
     def __str__(self) -> str:
         return self.name.decode("utf-8", "backslashreplace")
 
     def run(self) -> None:
         """Raises `RestoreError` naming the file, what was expected, and what was found."""
-        link = self.mode is not None and stat.S_ISLNK(self.mode)
+        link = self.itself or (self.mode is not None and stat.S_ISLNK(self.mode))
         try:
             found = os.stat(self.name, follow_symlinks=not link)
             build_id = elf.build_id_words(self.name) if self.build_id and stat.S_ISREG(found.st_mode) else []
@@ -59,8 +61,8 @@ def _hex(words: tuple[int, ...] | list[int]) -> str:
     return struct.pack(f"<{len(words)}I", *words).hex()
 
 
-def checks(snapshot: Snapshot, *, build_ids: bool) -> Iterator[FileCheck]:
-    """One check for each file that will be opened by its path.
+def checks(snapshot: Snapshot, kinds: Mapping[int, FileKind], *, build_ids: bool) -> Iterator[FileCheck]:
+    """One check for each file that will be opened by its path, and for what kinds need besides; ``kinds`` by type.
 
     Files below ``/proc/PID`` of a task to come cannot be looked at before; what number it has in /proc is not known
     when it gets a pid namespace of its own.
@@ -75,6 +77,13 @@ def checks(snapshot: Snapshot, *, build_ids: bool) -> Iterator[FileCheck]:
         if kind != files_pb2.GHOST and not name.startswith(own):
             check = _check(name, entry.reg)._replace(is_mapped=any(flags != os.O_PATH for flags in how))
             yield check if build_ids else check._replace(build_id=())
+    opened = dict.fromkeys(info.id for task in snapshot.tasks for info in snapshot.fds(task))
+    needed = (snapshot.files[file_id] for file_id in opened if file_id in snapshot.files)
+    for name in dict.fromkeys(
+        name for entry in needed if entry.type in kinds for name in kinds[entry.type].paths(entry)
+    ):
+        if not name.startswith(own):
+            yield FileCheck(name, None, None, (), itself=True)
 
 
 def _check(name: bytes, reg: files_pb2.reg_file_entry) -> FileCheck:

@@ -12,7 +12,7 @@ from criupy.linux.procfs import fdinfo
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
 from criupy.options import FileOptions
-from criupy.resources import filetable, locks
+from criupy.resources import filetable, locks, terminal
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe
 from criupy.resources.files.checks import FileCheck, checks
@@ -26,6 +26,7 @@ class FileKinds:
     """What the registry knows of files; immutable."""
 
     def __init__(self, kinds: Sequence[FileKind]) -> None:
+        self.kinds = tuple(kinds)
         self._by_sort = {word: kind for kind in kinds for word in kind.match}
         self._by_type = {int(kind.type): kind for kind in kinds if kind.type}
 
@@ -35,7 +36,20 @@ class FileKinds:
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
-        yield from pipe.warnings(_files(pids), features)
+        said: list[str] = []
+        yield from pipe.warnings(self._warned(pids, said), features)
+        yield from said
+
+    def _warned(self, pids: Iterable[int], said: list[str]) -> Iterator[OpenFile]:
+        """All files, while what their kinds have to say goes to ``said``."""
+        for file in _files(pids):
+            kind = filetable.find_kind(self._by_sort, file)
+            said += (f"task {file.pid}, fd {file.fd} ({kind.name}): {line}" for line in kind.warnings(file))
+            yield file
+
+    def outside(self, pids: Iterable[int], *, shell_job: bool) -> Iterator[Obstacle]:
+        """What of the files of running tasks, all that are dumped, is connected to others."""
+        yield from terminal.obstacles(terminal.find(pids), shell_job=shell_job)
 
     def table(self, options: FileOptions = _USUAL) -> filetable.FileTable:
         """For one dump."""
@@ -59,7 +73,7 @@ class FileKinds:
 
     def checks(self, snapshot: Snapshot, *, build_ids: bool = True) -> Iterator[FileCheck]:
         """What has to hold on this machine before anything is created."""
-        return checks(snapshot, build_ids=build_ids)
+        return checks(snapshot, self._by_type, build_ids=build_ids)
 
     def check_locks(self, snapshot: Snapshot) -> None:
         """Raises `RestoreError` for a lock that somebody else holds."""

@@ -1,6 +1,12 @@
 """Files that are opened by their path, and lose nothing by it: regular files, directories, some devices, O_PATH.
 
-Image: ``reg_file_entry`` in ``files.img``.
+Image: ``reg_file_entry`` in ``files.img``; of deleted ones the content in ``ghost-file-X.img``
+(`criupy.resources.nameless`), locks in ``filelocks.img`` (`criupy.resources.locks`).
+
+Not kept: of a deleted file its extended attributes, and what its times have below a microsecond.
+
+Refused: a deleted file that is larger than ``--ghost-limit``; without ``--link-remap`` one that has other names, and
+without ``--file-locks`` a lock.
 """
 
 from __future__ import annotations
