@@ -18,7 +18,7 @@ from criupy.model.snapshot import TASK_STOPPED as STOPPED
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory, sysvshm, terminalrestore
-from criupy.resources.fileplan import SPARE_NUMBERS, Shared
+from criupy.resources.fileplan import SPARE_NUMBERS, Shared, plan_revived
 from criupy.resources.kind import PlanSubject
 from criupy.resources.namespaces import pidns, timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
@@ -120,6 +120,7 @@ class _Planning:
             nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
             pages=tuple(sorted(pages)),
             terminals=self.terminals.given(),
+            revived=plan_revived(self.snapshot),
             helpers=growth.helpers,
             own_pids=self.snapshot.has_own_pids,
         )
@@ -198,6 +199,7 @@ class _Planning:
                 yield from kind.plan(task.threads[tid], self._subject(task, stub, tid))
         if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
+        yield from FILE_KINDS.plan_locks(leader)
         if self._is_first(task, "fs_id"):
             yield from FILE_KINDS.plan_fs(leader)
         if self._is_first(task, "vm_id"):

@@ -24,10 +24,30 @@ def _parameter(option: Option) -> click.Option:
         return click.Option(names, is_flag=True, default=False, help=option.meaning, hidden=option.hidden)
     if option.kind == "list":
         return click.Option(names, multiple=True, metavar=option.metavar, help=option.meaning)
-    kinds: dict[str, Any] = {"text": str, "number": int, "level": int}
+    kinds: dict[str, Any] = {
+        "text": str,
+        "number": int,
+        "level": int,
+        "size": Size(),
+        "choice": click.Choice(option.choices),
+    }
     return click.Option(
         names, type=kinds[option.kind], default=option.default, metavar=option.metavar, help=option.meaning
     )
+
+
+class Size(click.ParamType[int]):
+    """Bytes, with one of criu's suffixes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,18})([KMG]?)", value)
+        if match is None:
+            self.fail(f"{value!r} is no size: a number of bytes, or one with K, M or G", param, ctx)
+        return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:

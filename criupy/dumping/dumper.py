@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from criupy.dumping import encoding, firstlook
@@ -100,34 +100,35 @@ def _dump(
     report: Report,
     hooks: Hooks,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(shell_job=options.shell_job), encoding.ObjectIds(), log.run_id)
+    images = encoding.Images(FILE_KINDS.table(options.files), encoding.ObjectIds(), log.run_id, writer)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    shmem, segments, terminals = images.table.shmem, images.table.segments, images.table.terminals
-    with (
-        closing(shmem), closing(segments), closing(terminals),
-        PagesFiles(writer, len(members)) as pages, ExitStack() as frozen,
-    ):  # fmt: skip
+    shmem, segments, nameless = images.table.shmem, images.table.segments, images.table.nameless
+    with ExitStack() as opened, PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+        for objects in (shmem, segments, nameless, images.table.terminals):
+            opened.callback(objects.close)
         tree = _freeze(options, cgroup, images.table, frozen, watch, log)
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
-        terminals.copy()
+        images.table.terminals.copy()
         watch.start("memory")
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)
         segments.copy(pages.open)
+        nameless.copy(writer)
         watch.stop("memory")
         if options.leave_running and not hooks.are_set:
             frozen.close()
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
-        snapshots.write(snapshot, writer)
-        pages.finish(facts.numbers(), sync=options.sync)
-        writer.commit(snapshot.inventory, sync=options.sync)
+        with nameless.linked(writer) as names:
+            snapshots.write(snapshot, writer)
+            pages.finish(facts.numbers(), sync=options.sync)
+            writer.commit(snapshot.inventory, sync=options.sync)
         hooks.act("post-dump", options.tree)
         if not options.leave_running:
             watch.stop("frozen")
@@ -137,6 +138,8 @@ def _dump(
             watch.stop("frozen")
     written = sum(process.memory.nr_pages for process in facts.processes) - pages.spared
     _tell(options, facts, written, _fate(options, cgroup), watch, log, report)
+    for name in names:
+        report.line(f"The images need {os.fsdecode(name)}: keep it as long as them, and remove it with them.")
 
 
 def _freeze(

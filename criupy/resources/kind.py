@@ -235,6 +235,10 @@ class FileKind(Protocol):
         """
         return None
 
+    def path_id(self, one: Collected) -> int:
+        """The id of the entry that has its path, if it has one."""
+        return one.id
+
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""
         ...

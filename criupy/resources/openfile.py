@@ -77,7 +77,7 @@ class OpenFile(NamedTuple):
         if self.info.flags & os.O_PATH:
             return ("O_PATH",)
         if self.stat is None:
-            return (nameless(self.link),)
+            return (sort_of_link(self.link),)
         if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
             return ("memfd",)
         word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
@@ -98,7 +98,7 @@ _SORTS = {
 }
 
 
-def nameless(link: bytes) -> str:
+def sort_of_link(link: bytes) -> str:
     """``pipe`` of ``pipe:[4711]``, and all of ``anon_inode:[eventfd]``."""
     kind, _, number = link.partition(b":")
     return (kind if number[1:-1].isdigit() else link).decode("utf-8", "backslashreplace")

@@ -32,8 +32,9 @@ from criupy.planner import plan
 from criupy.resources import sysvshm, terminalrestore
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
-from criupy.restoring import likeness
+from criupy.restoring import embedded, likeness
 from criupy.restoring.builder import build
+from criupy.restoring.revival import revive
 from criupy.tracee import guardian
 from criupy.tracee.stub import StubTree, table_space
 
@@ -70,28 +71,34 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
             report.line(str(the_plan))
             return 0
         for warning in the_plan.warnings:
-            log.warning(warning)
-            report.line(f"Note: {warning}")
+            _note(log, report, warning)
         if not (features.has_capability(CAP_SYS_ADMIN) or features.has_capability(CAP_CHECKPOINT_RESTORE)):
             message = "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE is needed to give a task its pid"
             raise PrivilegeError(message, hint="run criupy as root")
         _check_free(the_plan)
         sysvshm.check(snapshot, segments)
-        for check in FILE_KINDS.checks(snapshot):
+        for check in FILE_KINDS.checks(snapshot, build_ids=options.file_validation == "buildid"):
             check.run()
+        FILE_KINDS.check_locks(snapshot)
         hooks.act("pre-restore", 0)
         with _outcome():
-            root = _create(the_plan, directory, snapshot, options, watch, log, report, hooks)
+            root = _create(the_plan, snapshot, directory, options, watch, log, report, hooks)
         _after(hooks, "post-resume", root, log)
     _tell(the_plan, root, options, watch, log, report)
     return root
+
+
+def _note(log: Log, report: Report, warning: str) -> None:
+    log.warning(warning)
+    report.line(f"Note: {warning}")
 
 
 def _load(directory: ImageDirectory) -> Snapshot:
     snapshot = load(directory)
     with ExitStack() as stack:
         sets = [directory]
-        return likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
+        snapshot = likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
+    return embedded.replace(snapshot, directory)
 
 
 @contextmanager
@@ -126,8 +133,8 @@ def _born(the_plan: RestorePlan) -> Iterator[int]:
 
 def _create(
     the_plan: RestorePlan,
-    directory: ImageDirectory,
     snapshot: Snapshot,
+    directory: ImageDirectory,
     options: RestoreOptions,
     watch: Stopwatch,
     log: Log,
@@ -145,9 +152,12 @@ def _create(
         terminals, wanted = terminalrestore.Terminals(snapshot), the_plan.stub.terminals
         provided = terminalrestore.provide(terminals, wanted, shell_job=options.shell_job)
         given = stack.enter_context(provided)
+        revived = stack.enter_context(
+            revive(the_plan.stub.revived, snapshot, directory, partial(_note, log, report))
+        )
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
         tree = stack.enter_context(
-            StubTree(the_plan.stub, [*pages, *given], space, suspend_seccomp=suspend_seccomp)
+            StubTree(the_plan.stub, [*pages, *given, *revived], space, suspend_seccomp=suspend_seccomp)
         )
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()

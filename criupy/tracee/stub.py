@@ -438,15 +438,14 @@ class StubTree:
     def _spawn_nursery(self) -> StubThread:
         code = bytearray(blob.CODE)
         struct.pack_into("<I", code, blob.NURSERY_PARENT, os.getpid())
-        image = os.memfd_create("criupy-stub")
-        files: list[int] = []
+        files = [os.memfd_create("criupy-stub")]
         try:
-            os.write(image, _elf(bytes(code)))
-            for file in self._files:  # out of the way of the numbers that they get
+            os.write(files[0], _elf(bytes(code)))
+            for file in (files[0], *self._files):  # out of the way of the numbers that they get
                 files.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, len(self._files)))  # noqa: PERF401 - closed below
-            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in enumerate(files)]
+            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in enumerate(files[2:])]
             pid = os.posix_spawn(
-                f"/proc/self/fd/{image}",
+                f"/proc/self/fd/{files[1]}",
                 ["criupy-stub"],
                 {},
                 file_actions=actions,
@@ -454,7 +453,6 @@ class StubTree:
                 setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
             )
         finally:
-            os.close(image)
             for file in files:
                 os.close(file)
         assert pid > 0

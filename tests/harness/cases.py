@@ -28,7 +28,7 @@ class Case:
 
 
 PROGRAMS = [
-    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c", "epoll.c",
+    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c", "deleted_files.c", "epoll.c",
     "event_counters.c", "fanotify.c", "fpu_state.c", "guard_regions.c", "huge_pages.c", "identity.c",
     "inotify.c", "interval_timers.c", "layout.c", "limits.c", "memory_advice.c", "memory_barriers.c",
     "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c", "restartable_sequences.c",
@@ -37,6 +37,7 @@ PROGRAMS = [
     "zero_memory.c",
 ]  # fmt: skip
 BEYOND_CRIU = {
+    "deleted_files.c": "refuses a directory that went with the one above it",
     "event_counters.c": "has no place for an eventfd's flag and the upper half of its count",
     "identity.c": "does not restore timer slack and personality",
     "fanotify.c": "knows no marks on file systems, and wants to find mounts in images",
@@ -63,8 +64,10 @@ CASES = [
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
-# Those that hold numbers of tasks are also run in a pid namespace of their own.
-WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+# Those that hold numbers of tasks, or come back by way of /proc, are also run in a pid namespace of their own.
+WITH_NUMBERS = {
+    "deleted_files.c", "posix_timers.c", "shared_descriptions.c", "signals.c", "sysv_segments.c", "thread_ends.c",
+}  # fmt: skip
 TREES_WITH_NUMBERS = {
     "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
     "tree_dead_leader.c", "tree_deep.c", "tree_shared_memory.c", "tree_terminal.c",
@@ -122,6 +125,7 @@ TREES = [
     ),
     Case("tree_watchers.c", not_criu=WATCHED),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
+    Case("tree_deleted.c"),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),
