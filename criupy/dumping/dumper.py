@@ -99,7 +99,13 @@ def _dump(
     for member in members:
         images.table.look_ahead(member.pid)
     shmem, segments = images.table.shmem, images.table.segments
-    with closing(shmem), closing(segments), PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+    with (
+        closing(shmem),
+        closing(segments),
+        closing(images.table),
+        PagesFiles(writer, len(members)) as pages,
+        ExitStack() as frozen,
+    ):
         watch.start("freezing")
         watch.start("frozen")
         tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))

@@ -121,6 +121,7 @@ def encode(
         seccomp=_seccomp(sink),
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
+        sk_queues=files.sk_queues,
         memfds=images.table.shmem.entries(),
         shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
         segments=images.table.segments.entries(),

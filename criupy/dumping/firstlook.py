@@ -116,6 +116,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, memory.obstacles(pid, files, named), root)
+    yield from FILE_KINDS.outside(pids)
     yield from _shared(pids)
 
 

@@ -34,6 +34,7 @@ from criupy.images.pb.files_pb2 import (
 from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.images.pb.memory_pb2 import mm_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry, timens_entry
+from criupy.images.pb.sockets_pb2 import sk_packet_entry
 
 TASK_ALIVE = 1
 TASK_DEAD = 2
@@ -43,7 +44,6 @@ VMA_VDSO = 1 << 3
 _LARGEST_VDSO = 1 << 20
 
 _OTHER = (
-    "SK_QUEUES",
     "TTY_INFO",
     "TTY_DATA",
     "FILE_LOCKS",
@@ -87,6 +87,13 @@ class TaskImages:
         return bool(self.core.tc.task_state == TASK_DEAD)
 
 
+class SocketPacket(NamedTuple):
+    """What waits to be received by the socket with the file id ``entry.id_for``, in the order of the image."""
+
+    entry: sk_packet_entry
+    content: bytes
+
+
 class PipeData(NamedTuple):
     """What was in a pipe: ``entry`` has the size of its buffer, ``content`` the bytes."""
 
@@ -112,6 +119,7 @@ class Snapshot:
     seccomp: seccomp_entry = field(default_factory=seccomp_entry)
     pipes_data: Mapping[int, PipeData] = field(default_factory=dict)
     fifo_data: Mapping[int, PipeData] = field(default_factory=dict)
+    sk_queues: Sequence[SocketPacket] = ()
     remaps: Sequence[remap_file_path_entry] = ()
     ghosts: Mapping[int, Sequence[Record]] = field(default_factory=dict)
     memfds: Mapping[int, memfd_inode_entry] = field(default_factory=dict)
@@ -171,6 +179,7 @@ def load(directory: ImageDirectory) -> Snapshot:
         seccomp=directory.first("SECCOMP") or seccomp_entry(),
         pipes_data=_pipe_data(directory, "PIPES_DATA"),
         fifo_data=_pipe_data(directory, "FIFO_DATA"),
+        sk_queues=tuple(SocketPacket(r.message, r.payload) for r in directory.records("SK_QUEUES")),
         remaps=remaps,
         ghosts=_ghosts(directory, remaps),
         memfds=memfds,
@@ -308,6 +317,8 @@ def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
     for kind, pipes in (("PIPES_DATA", snapshot.pipes_data), ("FIFO_DATA", snapshot.fifo_data)):
         if pipes:
             writer.write(kind, (Record(pipe.entry, pipe.content) for pipe in pipes.values()))
+    if snapshot.sk_queues:
+        writer.write("SK_QUEUES", (Record(packet.entry, packet.content) for packet in snapshot.sk_queues))
     if snapshot.remaps:
         writer.write("REMAP_FPATH", snapshot.remaps)
     if snapshot.memfds:

@@ -37,6 +37,8 @@ _O_TMPFILE = 0o20000000
 _NOT_TO_REPEAT = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_ASYNC | os.O_CLOEXEC | _O_TMPFILE
 _OWNER_TID = 0
 _KEEP = 0xFFFF_FFFF
+_IN_A_MESSAGE = -1
+"""Instead of a files_id: what holds a file that is on its way."""
 
 
 class Numbers:
@@ -163,12 +165,18 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
             tables.setdefault(group, set()).add(files_id)
             members.setdefault(group, {})[entry.id] = entry
             made_by.setdefault(entry.id, files_id)
+    for entry in _on_their_way(snapshot, kinds):
+        group = kinds[entry.type].together(entry)
+        tables.setdefault(group, set()).add(_IN_A_MESSAGE)
+        members.setdefault(group, {})[entry.id] = entry
     table = TablePlan(subject, Stage.HOLD)
     for number in range(len(subject.stub.pages)):
         table.numbers.occupy(number)
     steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
-    for group, holders in tables.items():
-        if len(holders) > 1 or any(kinds[entry.type].held for entry in members[group].values()):
+    for group in sorted(tables, key=lambda group: any(kinds[one.type].carries for one in members[group].values())):
+        holders = tables[group]
+        held = any(kinds[entry.type].held for entry in members[group].values())
+        if len(holders) > 1 or held or _IN_A_MESSAGE in holders:
             entries = list(members[group].values())
             table.groups[group] = entries
             for entry in entries:
@@ -177,6 +185,15 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
             for entry in entries:
                 steps += _owner(entry, table)
     return steps, Shared(table.at, made_by, table.memory.mapped)
+
+
+def _on_their_way(
+    snapshot: Snapshot, kinds: Mapping[int, FileKind]
+) -> Iterator[fdtable_pb2.file_entry]:
+    """The files in queued messages."""
+    ids = (file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights)
+    for file_id in dict.fromkeys(ids):
+        yield _known(snapshot, kinds, file_id, f"file {file_id:#x} in a message")
 
 
 def _tables(snapshot: Snapshot) -> Iterator[tuple[int, Sequence[fdtable_pb2.fdinfo_entry]]]:
@@ -223,11 +240,18 @@ def _entry(
     entry = snapshot.files.get(info.id)
     if entry is None or entry.type != info.type:
         raise ImageError("files.img", f"descriptor {info.fd} needs file {info.id:#x}, which is not there")
+    return _known(snapshot, kinds, info.id, f"descriptor {info.fd}")
+
+
+def _known(
+    snapshot: Snapshot, kinds: Mapping[int, FileKind], file_id: int, what: str
+) -> fdtable_pb2.file_entry:
+    entry = snapshot.files.get(file_id)
+    if entry is None:
+        raise ImageError("files.img", f"{what} is not there")
     if entry.type not in kinds:
         kind = fdtable_pb2.fd_types.Name(entry.type)
-        raise ImageError(
-            "files.img", f"descriptor {info.fd} is of the kind {kind}, which cannot be restored yet"
-        )
+        raise ImageError("files.img", f"{what} is of the kind {kind}, which cannot be restored yet")
     return entry
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -20,8 +20,8 @@ from criupy.images.pb import fdtable_pb2
 from criupy.linux import elf, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
-from criupy.model.snapshot import PipeData
-from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files
+from criupy.model.snapshot import PipeData, SocketPacket
+from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files, received
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 
@@ -94,6 +94,11 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+    sk_queues: list[SocketPacket] = field(default_factory=list)
+    received: dict[int, int] = field(default_factory=dict)
+    """File ids of what came in messages, by our descriptors."""
+    ranks: dict[int, int] = field(default_factory=dict)
+    """By file id: what has to come after others in ``files`` has a higher one, others 0."""
 
 
 class _Probe(NamedTuple):
@@ -130,6 +135,11 @@ class FileTable:
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
+        self._asked: dict[Hashable, Any] = {}
+        self._on_their_way: list[int] = []
+        self._received: dict[int, int] = {}
+        self.until_the_end = ExitStack()
+        """What kinds need for the whole dump, and give back after it."""
         self.shmem = SharedMemory()
         self.segments = Segments()
         self._memory: dict[int, int] = {}
@@ -146,10 +156,32 @@ class FileTable:
         self._seen.add(key)
         return not seen
 
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """What ``ask`` has answered when it was asked for ``key`` first."""
+        if key not in self._asked:
+            self._asked[key] = ask()
+        answer: T = self._asked[key]
+        return answer
+
+    def receive(self, fds: Iterable[int]) -> None:
+        """Takes descriptors of ours that lead to files on their way in messages; these are dumped like others."""
+        self._on_their_way += fds
+
+    def close(self) -> None:
+        """Lets go of what the dump needed."""
+        self.until_the_end.close()
+        for fd in (*self._received, *self._on_their_way):
+            os.close(fd)
+        self._received.clear()
+        self._on_their_way.clear()
+
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            self._ahead[pid] = Ahead(pid)
+            ahead = self._ahead[pid] = Ahead(pid)
+            links = [link for _, _, link in ahead.said.values()]
+            for kind in dict.fromkeys(self._kinds.values()):
+                kind.prepare(links, self)
 
     def descriptors(self, process: FrozenProcess) -> None:
         """Collects all descriptors of a frozen task; those of a table that it shares are collected once.
@@ -166,14 +198,28 @@ class FileTable:
         obstacles: list[Obstacle] = []
         ahead = self._ahead.pop(process.pid, None)
         for file in open_files(process.pid, ahead):
-            kind = find_kind(self._kinds, file)
-            gone = file.stat is not None and not file.stat.st_nlink and not kind.nameless
-            if gone or b"lock:" in file.info.rest or any(kind.obstacles(file)):
-                obstacles += _obstacles(self._kinds, file, _comm(process.pid))
-            else:
-                found.append((file, self._description(kind, file)))
+            one = self._collect(file, obstacles)
+            if one is not None:
+                found.append((file, one))
+        while self._on_their_way:  # in one of them may be others
+            fd = self._on_their_way.pop()
+            refused: list[Obstacle] = []
+            self._received[fd] = 0
+            one = self._collect(received(fd), refused)
+            obstacles += (each._replace(pid=process.pid, what=f"{each.what} in a message") for each in refused)
+            if one is not None:
+                self._received[fd] = one.id
         if obstacles:
             raise NotDumpable(obstacles)
+
+    def _collect(self, file: OpenFile, obstacles: list[Obstacle]) -> Collected | None:
+        """The description behind a descriptor; None if there is something in the way."""
+        kind = find_kind(self._kinds, file)
+        gone = file.stat is not None and not file.stat.st_nlink and not kind.nameless
+        if gone or b"lock:" in file.info.rest or any(kind.obstacles(file)):
+            obstacles += _obstacles(self._kinds, file, comm_of(file.pid))
+            return None
+        return self._description(kind, file)
 
     def mapped(self, pid: int, start: int, end: int) -> int:
         """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
@@ -188,7 +234,7 @@ class FileTable:
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages()
+        images = FileImages(received=self._received)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
             one.kind.encode(one, entry, images)
@@ -196,7 +242,8 @@ class FileTable:
             images.files[file_id] = path_entry(file_id, name, found)
         for file_id, inode_id in self._memory.items():
             images.files[file_id] = file_entry(file_id, inode_id, None)
-        images.files = dict(sorted(images.files.items()))
+        order = sorted(images.files, key=lambda file_id: (images.ranks.get(file_id, 0), file_id))
+        images.files = {file_id: images.files[file_id] for file_id in order}
         numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
         images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
         firsts = list(dict.fromkeys(self._fs_of.values()))
@@ -218,7 +265,7 @@ class FileTable:
         for name, found, pid, what in (*opened, *self._paths.values()):
             problem = name_problem(name, found)
             if problem:
-                yield Obstacle(pid, _comm(pid), f"{what}, {os.fsdecode(name)}", *problem)
+                yield Obstacle(pid, comm_of(pid), f"{what}, {os.fsdecode(name)}", *problem)
 
     def _description(self, kind: FileKind, file: OpenFile) -> Collected:
         """The open file description behind a descriptor: one that is known already, or a new one.
@@ -325,7 +372,7 @@ def _overlaid(named: os.stat_result, found: os.stat_result) -> bool:
 
 def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obstacle]:
     """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
-    comm = _comm(pid)
+    comm = comm_of(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
         if not _is_owned_by(kin, file.owner):
@@ -387,7 +434,7 @@ def _is_owned_by(kin: Kin, owner: Owner) -> bool:
     return owner.pid in kin.pids or any(os.path.exists(f"/proc/{pid}/task/{owner.pid}") for pid in kin.pids)
 
 
-def _comm(pid: int) -> str:
+def comm_of(pid: int) -> str:
     with open(f"/proc/{pid}/comm", "rb") as file:
         return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
 
@@ -400,6 +447,7 @@ class Refused:
     match: tuple[str, ...]
     hint: str = "close it before the dump, or stop what uses it"
     held: bool = False
+    carries: bool = False
     nameless: bool = False
 
     @property
@@ -412,11 +460,14 @@ class Refused:
     def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
         return entry.id
 
+    def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
+        return
+
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
-        raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, _comm(file.pid))])
+        raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, comm_of(file.pid))])
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")

@@ -14,7 +14,7 @@ Kinds never import each other; what two of them share (file ids, device numbers)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -168,6 +168,11 @@ class FileKind(Protocol):
         return False
 
     @property
+    def carries(self) -> bool:
+        """Whether other files may be on their way in it, so that these are opened before it."""
+        return False
+
+    @property
     def nameless(self) -> bool:
         """Whether it has no name by which it could be opened again, and needs none."""
         return False
@@ -191,6 +196,10 @@ class FileKind(Protocol):
     def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
         """The same for files that can only be opened together, as the ends of a pipe are."""
         return entry.id
+
+    def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
+        """Before the freeze: what would take time then.  ``links``: where descriptors of a running task lead."""
+        return
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         """(why, hint) for each reason not to dump this one; the task runs.  Deleted files and locks are seen to."""

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import socket
 import stat
 import struct
 import weakref
@@ -76,7 +77,8 @@ class OpenFile(NamedTuple):
         if self.info.flags & os.O_PATH:
             return ("O_PATH",)
         if self.stat is None:
-            return (_nameless(self.link),)
+            word = _nameless(self.link)
+            return (f"{_family(self.own)} socket", word) if word == "socket" else (word,)
         if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
             return ("memfd",)
         word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
@@ -95,6 +97,23 @@ _SORTS = {
     stat.S_IFLNK: "symbolic link",
     stat.S_IFSOCK: "socket file",
 }
+
+
+_FAMILIES = {
+    socket.AF_UNIX: "unix",
+    socket.AF_INET: "inet",
+    socket.AF_INET6: "inet6",
+    socket.AF_NETLINK: "netlink",
+    socket.AF_PACKET: "packet",
+}
+
+
+def _family(own: int) -> str:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=own)
+    try:
+        return _FAMILIES.get(sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN), "other")
+    finally:
+        sock.detach()
 
 
 def _nameless(link: bytes) -> str:
@@ -165,6 +184,12 @@ def open_files(pid: int, ahead: Ahead | None = None) -> Iterator[OpenFile]:
                     os.close(own)
     finally:
         os.close(pidfd)
+
+
+def received(own: int) -> OpenFile:
+    """A file that has come to us in a message, by our descriptor."""
+    with _directory("/proc/self/fd") as links, _directory("/proc/self/fdinfo") as infos:
+        return _open_file(os.getpid(), own, own, links, infos, None)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from criupy.resources.files.memfd import Memfd
 from criupy.resources.files.pipe import Pipe
 from criupy.resources.files.refused import REFUSED
 from criupy.resources.files.regular import RegularFile
+from criupy.resources.files.unixsock import UnixSock
 from criupy.resources.kind import TaskKind
 from criupy.resources.task.comm import Comm
 from criupy.resources.task.creds import Creds
@@ -54,6 +55,7 @@ FILE_KINDS = FileKinds(
         Eventfd(),
         Epoll(),
         Memfd(),
+        UnixSock(),
         *REFUSED,
     )
 )

@@ -49,6 +49,11 @@ CASES = [
     Case("locked_privileges.c", not_criu=BEYOND_CRIU["credentials.c"]),
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
+    *(Case("unix_sockets.c", {"TYPE": kind}) for kind in ("stream", "dgram", "seqpacket")),
+    *(
+        Case("unix_sockets.c", {"TYPE": kind, "BEYOND_CRIU": "1"}, not_criu="loses names of connections and senders")
+        for kind in ("stream", "dgram", "seqpacket")
+    ),
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]

@@ -12,7 +12,7 @@ from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
 from criupy.resources import filetable
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
-from criupy.resources.files import fs, pipe
+from criupy.resources.files import fs, pipe, unixsock
 from criupy.resources.files.checks import FileCheck, checks
 from criupy.resources.kind import FileKind, PlanSubject
 from criupy.resources.openfile import OpenFile, open_files
@@ -28,6 +28,10 @@ class FileKinds:
     def obstacles(self, pid: int, kin: Kin) -> Iterator[Obstacle]:
         """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
         return filetable.obstacles(self._by_sort, pid, kin)
+
+    def outside(self, pids: Iterable[int]) -> Iterator[Obstacle]:
+        """What of the files of running tasks, all that are dumped, is connected to others."""
+        return unixsock.obstacles(pids)
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""

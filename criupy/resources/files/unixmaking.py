@@ -1,0 +1,390 @@
+"""How unix sockets are made anew: all of a tree by the nursery, connected as they were, with what waits in them.
+
+What can be is done the way that the program did it.  Who was accepted is accepted again, by the listener itself, so
+that both ends have the names of then; pairs without names are made by socketpair(2).  Who makes a connection has for
+that moment the ids that SO_PEERCRED shall give.  Nothing blocks: a call that would have to wait fails.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from criupy.errors import ImageError
+from criupy.images.pb import fdtable_pb2, sockets_pb2
+from criupy.linux.sockdiag import ESTABLISHED, LISTEN
+from criupy.model.plan import Data, Out, Ref, Step, data, path
+from criupy.resources import sockopts
+from criupy.resources.fileplan import F_SETFL, SETTABLE, TablePlan
+from criupy.resources.files import unixqueue
+from criupy.resources.sockopts import SOL_SOCKET
+
+if TYPE_CHECKING:
+    from criupy.model.snapshot import SocketPacket, TaskImages
+
+AF_UNIX, _STREAM, _DGRAM = 1, 1, 2
+_SOCK_NONBLOCK = os.O_NONBLOCK
+_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 4
+_KEEP = 0xFFFF_FFFF
+_ENOENT = 2
+_SUN_PATH = 108
+_DEFAULT_BUFFER = 100_000
+"""What a send buffer holds without having been made larger, in any kernel."""
+_OVERHEAD = 4096
+"""Of one message, more than the kernel takes for it."""
+_LONGEST_WRITE = 1 << 16
+
+Usk = sockets_pb2.unix_sk_entry
+
+
+def plan(entries: Iterable[fdtable_pb2.file_entry], table: TablePlan) -> Iterator[Step]:
+    """Every socket, with names, connections, queues and options."""
+    return _Making([entry.usk for entry in entries], table).plan()
+
+
+class _Making:
+    def __init__(self, socks: Sequence[Usk], table: TablePlan) -> None:
+        self.socks = socks
+        self.table = table
+        self.by_ino = {usk.ino: usk for usk in socks}
+        self.listeners = {_key(usk): usk for usk in socks if usk.state == LISTEN}
+        self.queues: dict[int, list[SocketPacket]] = {}
+        for packet in table.snapshot.sk_queues:
+            self.queues.setdefault(packet.entry.id_for, []).append(packet)
+        self.holders = _first_holders(table)
+        self.temporary: dict[int, int] = {}
+        """Other ends of sockets whose peers are gone, by file id."""
+        self.stranger: int | None = None
+        """Sends what was sent by sockets that are gone."""
+        self.bound: list[Usk] = []
+
+    def plan(self) -> Iterator[Step]:
+        pairs = [*self._pairs()]
+        paired = {usk.id for pair in pairs for usk in pair}
+        alone = [usk for usk in self.socks if usk.id not in paired]
+        orphans = [usk for usk in alone if self._is_orphan(usk)]
+        others = [usk for usk in alone if not self._is_orphan(usk)]
+        for usk in others:
+            yield from self._create(usk)
+        for one, other in pairs:
+            yield from self._connect_pair(one, other)
+        for usk in orphans:
+            yield from self._create_orphan(usk)
+        yield from self._connect_pending(others)
+        for usk in self.socks:
+            yield from self._fill(usk)
+        for usk in others:
+            if usk.type == _DGRAM and usk.peer:
+                yield from self._connect(usk, self._target(usk))
+        yield from self._finish()
+
+    # What is connected to what
+
+    def _pairs(self) -> Iterator[tuple[Usk, Usk]]:
+        """Those that have each other, the one first that may have been accepted."""
+        for usk in self.socks:
+            peer = self.by_ino.get(usk.peer)
+            if peer is None or peer.peer != usk.ino or usk.id > peer.id:
+                continue
+            if usk is peer or usk.type != peer.type:
+                raise ImageError("files.img", f"{_about(usk)} cannot be the peer of {_about(peer)}")
+            yield (peer, usk) if self._listener_of(peer) is not None else (usk, peer)
+
+    def _is_orphan(self, usk: Usk) -> bool:
+        """Whether its peer is gone.  A datagram socket is called established also when others have connected to it."""
+        if usk.state != ESTABLISHED or usk.peer:
+            return False
+        return bool(usk.type != _DGRAM or usk.peer_is_gone or (usk.id in self.queues and not usk.name))
+
+    def _listener_of(self, usk: Usk) -> Usk | None:
+        """The listener that a connection has its name from."""
+        found = self.listeners.get(_key(usk)) if usk.name and usk.type != _DGRAM else None
+        return found if found is not None and found.type == usk.type else None
+
+    def _target(self, usk: Usk) -> Usk:
+        target = self.by_ino.get(usk.peer)
+        if target is None or not target.name or target.type != usk.type:
+            reason = f"{_about(usk)} is connected to {usk.peer}, which is not there or has no name"
+            raise ImageError("files.img", reason)
+        return target
+
+    # Making
+
+    def _create(self, usk: Usk) -> Iterator[Step]:
+        yield self._socket(usk)
+        yield from self._bind(usk)
+        if usk.state == LISTEN:
+            if not usk.name:
+                raise ImageError("files.img", f"{_about(usk)} listens without a name")
+            backlog = min(usk.backlog, 0x7FFF_FFFF)
+            listening = self.table.step("listen", self.table.at[usk.id], backlog, about=_about(usk))
+            yield from self._as(self._ids(usk, usk), [listening])
+
+    def _socket(self, usk: Usk) -> Step:
+        return self.table.opens(usk.id, "socket", AF_UNIX, usk.type | _SOCK_NONBLOCK, 0, about=_about(usk))
+
+    def _bind(self, usk: Usk) -> Iterator[Step]:
+        """A path is made anew, unless it is none any more."""
+        if not usk.name:
+            return
+        table, about = self.table, _about(usk)
+        name = path_of(usk)
+        yield from self._enter(usk)
+        if name:
+            yield table.step("unlink", path(name), about=about)._replace(tolerate=frozenset({_ENOENT}))
+        yield table.step("bind", table.at[usk.id], *_address(usk), about=about)
+        if name:
+            self.bound.append(usk)
+            if usk.HasField("file_perms"):
+                perms = usk.file_perms
+                yield table.step("lchown", path(name), perms.uid, perms.gid, about=about)
+                yield table.step("chmod", path(name), perms.mode & 0o7777, about=about)
+
+    def _enter(self, usk: Usk) -> Iterator[Step]:
+        """Stands where a relative path begins."""
+        name = path_of(usk)
+        if name and not name.startswith(b"/"):
+            if not usk.name_dir:
+                raise ImageError("files.img", f"{_about(usk)} has a relative path, and no directory for it")
+            yield self.table.step("chdir", path(usk.name_dir), about=_about(usk))
+
+    def _connect_pair(self, one: Usk, other: Usk) -> Iterator[Step]:
+        """``one`` is accepted by its listener; if it has none, they are made as a pair."""
+        listener = self._listener_of(one)
+        if listener is None:
+            yield from self._socketpair(one, other)
+            return
+        table = self.table
+        yield self._socket(other)
+        if self._listener_of(other) is None:
+            yield from self._bind_connected(other)
+        yield from self._connect(other, listener, self._ids(one, other))
+        waiting = table.at[listener.id]
+        yield table.opens(one.id, "accept4", waiting, 0, 0, _SOCK_NONBLOCK, about=_about(one))
+
+    def _socketpair(self, one: Usk, other: Usk) -> Iterator[Step]:
+        table = self.table
+        numbers = table.numbers.take(), table.numbers.take()
+        yield from self._as(self._ids(one, other), [self._pair_step(one)])
+        for usk, number in zip((one, other), numbers, strict=True):
+            table.settle(usk.id, number)
+            if usk.type == _DGRAM:
+                yield from self._bind(usk)
+            else:
+                yield from self._bind_connected(usk)
+
+    def _pair_step(self, usk: Usk) -> Step:
+        ends = Out(Ref("socketpair", usk.id), 8)
+        kind = usk.type | _SOCK_NONBLOCK
+        return self.table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=_about(usk))
+
+    def _bind_connected(self, usk: Usk) -> Iterator[Step]:
+        """The name of a connection that nobody can connect to: an abstract one, or a path that is still its own."""
+        if usk.name and not usk.deleted and (not path_of(usk) or usk.HasField("file_perms")):
+            if self._accepted_elsewhere(usk):
+                return
+            yield from self._bind(usk)
+
+    def _accepted_elsewhere(self, usk: Usk) -> bool:
+        """Whether others have its name too: then it is that of a listener, who is not here."""
+        key = _key(usk)
+        return any(one is not usk and _key(one) == key for one in self.socks)
+
+    def _create_orphan(self, usk: Usk) -> Iterator[Step]:
+        """Somebody is there as long as something has to be sent to it."""
+        table = self.table
+        mine, others = table.numbers.take(), table.numbers.take()
+        yield from self._as(self._ids(usk, usk), [self._pair_step(usk)])
+        table.settle(usk.id, mine)
+        self.temporary[usk.id] = others
+        if usk.type == _DGRAM:
+            yield from self._bind(usk)
+
+    def _connect_pending(self, others: Iterable[Usk]) -> Iterator[Step]:
+        """Who waits to be accepted, in the order in which they came."""
+        waiting = [usk for usk in others if usk.type != _DGRAM and usk.state == ESTABLISHED]
+        place = {ino: at for usk in self.socks for at, ino in enumerate(usk.pending)}
+        for usk in sorted(waiting, key=lambda usk: place.get(usk.ino, len(place))):
+            target = self._target(usk)
+            if target.state != LISTEN:
+                raise ImageError("files.img", f"{_about(usk)} waits for {_about(target)}, which does not listen")
+            yield from self._connect(usk, target, self._ids(usk, usk))
+
+    def _connect(self, usk: Usk, target: Usk, ids: tuple[int, int] = (0, 0)) -> Iterator[Step]:
+        yield from self._enter(target)
+        number = self.table.at[usk.id]
+        yield from self._as(ids, [self.table.step("connect", number, *_address(target), about=_about(usk))])
+
+    # Who it was
+
+    def _ids(self, seen_by: Usk, maker: Usk) -> tuple[int, int]:
+        """User and group that SO_PEERCRED of ``seen_by`` gives; CRIU's images leave it to who has the socket."""
+        if seen_by.HasField("peer_uid"):
+            return seen_by.peer_uid, seen_by.peer_gid
+        holder = self.holders.get(maker.id)
+        if holder is None:
+            return 0, 0
+        creds = holder.core.thread_core.creds
+        return creds.euid, creds.egid
+
+    def _as(self, ids: tuple[int, int], steps: Sequence[Step]) -> Iterator[Step]:
+        """As this user and group, but with every capability."""
+        if ids == (0, 0):
+            yield from steps
+            return
+        table, (uid, gid) = self.table, ids
+        about = "ids for SO_PEERCRED"
+        yield table.step("prctl", _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0, about=about)
+        yield table.step("setresgid", _KEEP, gid, _KEEP, about=about)
+        yield table.step("setresuid", _KEEP, uid, _KEEP, about=about)
+        yield from steps
+        yield table.step("setresuid", _KEEP, 0, _KEEP, about=about)
+        yield table.step("setresgid", _KEEP, 0, _KEEP, about=about)
+        yield table.step("prctl", _PR_SET_SECUREBITS, 0, 0, 0, 0, about=about)
+
+    # What waits in them
+
+    def _fill(self, usk: Usk) -> Iterator[Step]:
+        packets = self.queues.get(usk.id, [])
+        if not packets:
+            return
+        if usk.state == LISTEN:
+            raise ImageError("sk-queues.img", f"{_about(usk)} listens, and nothing can be sent to it")
+        ways = [self._way(usk, packet.entry.sender) for packet in packets]
+        if None in ways and self.stranger is None:
+            self.stranger = self.table.numbers.take()
+            kind = _DGRAM | _SOCK_NONBLOCK
+            yield self.table.step("socket", AF_UNIX, kind, 0, expect=self.stranger, about="a sender who is gone")
+        senders = [self.stranger if way is None else way for way in ways]
+        by_sender: dict[int | None, list[SocketPacket]] = {}
+        for sender, packet in zip(senders, packets, strict=True):
+            by_sender.setdefault(sender, []).append(packet)
+        for sender, sent in by_sender.items():
+            assert sender is not None
+            yield from self._make_room(sender, sent)
+        straight = usk.type != _DGRAM or self._counterpart(usk) is not None
+        if not straight:
+            yield from self._enter(usk)
+        for sender, packet in zip(senders, packets, strict=True):
+            assert sender is not None
+            yield from self._send(usk, sender, b"" if straight else _sockaddr(usk), packet)
+
+    def _counterpart(self, usk: Usk) -> int | None:
+        """The number of who is connected to a socket, and it to that."""
+        peer = self.by_ino.get(usk.peer)
+        if peer is not None and peer.peer == usk.ino:
+            return self.table.at[peer.id]
+        return self.temporary.get(usk.id)
+
+    def _way(self, usk: Usk, name: bytes) -> int | None:
+        """The number of who sends to a socket; None: somebody who has no name."""
+        counterpart = self._counterpart(usk)
+        if counterpart is not None:
+            return counterpart
+        if not usk.name or usk.type != _DGRAM:
+            raise ImageError("sk-queues.img", f"nobody can send to {_about(usk)}")
+        sender = next((one for one in self.socks if name and one.type == _DGRAM and _plain(one) == name), None)
+        return None if sender is None else self.table.at[sender.id]
+
+    def _make_room(self, sender: int, packets: Sequence[SocketPacket]) -> Iterator[Step]:
+        """What is sent and not received is in the send buffer, which gets its own size in the end."""
+        needed = sum(2 * len(packet.content) + _OVERHEAD for packet in packets)
+        if needed > _DEFAULT_BUFFER:
+            option, size = sockopts.send_buffer(self.table), sockopts.integer(min(needed, 1 << 30))
+            yield self.table.step("setsockopt", sender, SOL_SOCKET, option, size, 4, about="room for a queue")
+
+    def _send(self, usk: Usk, sender: int, address: bytes, packet: SocketPacket) -> Iterator[Step]:
+        """A message; a run of bytes in as many as the kernel would make of it."""
+        content, creds = packet.content, self._creds(packet)
+        rights = [self.table.at[file_id] for scm in packet.entry.scm for file_id in scm.rights]
+        size = _LONGEST_WRITE if usk.type == _STREAM else max(len(content), 1)
+        for at in range(0, max(len(content), 1), size):
+            part = content[at : at + size]
+            sent = unixqueue.message(part, rights if not at else [], creds, address)
+            flags = unixqueue.MSG_DONTWAIT | unixqueue.MSG_NOSIGNAL
+            yield self.table.step("sendmsg", sender, sent, flags, expect=len(part), about=_about(usk))
+
+    def _creds(self, packet: SocketPacket) -> tuple[int, int, int] | None:
+        """The kernel takes the pid of a living task only."""
+        entry = packet.entry
+        if not entry.HasField("creds_pid"):
+            return None
+        pid = entry.creds_pid
+        if pid not in {task.pid for task in self.table.snapshot.tasks}:
+            pid = self.table.snapshot.root.pid
+            self.table.warn(f"a message of task {entry.creds_pid}, which is gone, will be one of task {pid}")
+        return pid, entry.creds_uid, entry.creds_gid
+
+    # The end
+
+    def _finish(self) -> Iterator[Step]:
+        table = self.table
+        for usk in self.socks:
+            if usk.shutdown and not (usk.id in self.temporary and usk.type != _DGRAM):
+                how = _SHUTDOWNS[usk.shutdown]
+                yield table.step("shutdown", table.at[usk.id], how, about=_about(usk))
+        for number in (*self.temporary.values(), *([] if self.stranger is None else [self.stranger])):
+            yield table.close(number)
+        for usk in self.bound:
+            if usk.deleted:
+                yield from self._enter(usk)
+                yield table.step("unlink", path(path_of(usk)), about=_about(usk))
+        for usk in self.socks:
+            number = table.at[usk.id]
+            yield from sockopts.plan(number, usk.opts, table, _about(usk))
+            if usk.flags & SETTABLE != os.O_NONBLOCK:
+                yield table.step("fcntl", number, F_SETFL, usk.flags & SETTABLE & ~os.O_ASYNC, about=_about(usk))
+
+
+_SHUTDOWNS = {sockets_pb2.READ: 0, sockets_pb2.WRITE: 1, sockets_pb2.BOTH: 2}
+
+
+def path_of(usk: Usk) -> bytes:
+    """Where it is bound in the file system, relative to ``name_dir``; empty for other names and none."""
+    return b"" if usk.name.startswith(b"\0") else _plain(usk)
+
+
+def _plain(usk: Usk) -> bytes:
+    """The name as an address is shown: a path without its NUL."""
+    name: bytes = usk.name if usk.name.startswith(b"\0") else usk.name.removesuffix(b"\0")
+    if len(name) > _SUN_PATH or (b"\0" in name and not name.startswith(b"\0")):
+        raise ImageError("files.img", f"file {usk.id:#x} is a unix socket with an impossible name")
+    return name
+
+
+def _sockaddr(usk: Usk) -> bytes:
+    """struct sockaddr_un."""
+    name = _plain(usk)
+    end = b"\0" if path_of(usk) and len(name) < _SUN_PATH else b""
+    return struct.pack("<H", AF_UNIX) + name + end
+
+
+def _address(usk: Usk) -> tuple[Data, int]:
+    """The two arguments."""
+    content = _sockaddr(usk)
+    return data(content, f"{{{_shown(usk)}}}"), len(content)
+
+
+def _shown(usk: Usk) -> str:
+    text = _plain(usk).decode("utf-8", "backslashreplace")
+    return f"@{text[1:]}" if text.startswith("\0") else text
+
+
+def _about(usk: Usk) -> str:
+    return f"unix socket {usk.ino}{' ' if usk.name else ''}{_shown(usk)}"
+
+
+def _key(usk: Usk) -> tuple[bytes, bytes]:
+    """What sockets of one name have in common."""
+    return usk.name, usk.name_dir
+
+
+def _first_holders(table: TablePlan) -> dict[int, TaskImages]:
+    """Which task is the first to have a file."""
+    found: dict[int, TaskImages] = {}
+    for task in table.snapshot.tasks:
+        for info in table.snapshot.fds(task):
+            found.setdefault(info.id, task)
+    return found

@@ -1,0 +1,344 @@
+"""unix(7): stream, datagram and packet sockets of this machine, their names, connections and queues.
+
+Image: ``unix_sk_entry`` in ``files.img``, queues in ``sk-queues.img``.  What sock_diag(7) tells is asked for once, for
+all sockets of the network namespace.  Sockets refer to each other by their inodes.
+
+Source: Linux net/unix/af_unix.c.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, NamedTuple
+
+from criupy.errors import NotDumpable, Obstacle, TraceeError
+from criupy.images.pb import fdtable_pb2
+from criupy.linux import sockdiag
+from criupy.linux.sockdiag import ESTABLISHED, LISTEN, UnixSocket
+from criupy.model.plan import Step
+from criupy.resources import sockopts
+from criupy.resources.fileplan import TablePlan
+from criupy.resources.files import unixmaking, unixqueue
+from criupy.resources.filetable import Collected, FileImages, FileTable, comm_of
+from criupy.resources.kind import FileKind
+from criupy.resources.openfile import OpenFile
+from criupy.resources.sockopts import SOL_SOCKET
+
+_SIOCUNIXFILE = 0x89E0
+_SO_PEERCRED = 17
+_NOBODY = 0xFFFF_FFFF
+_DELETED = b" (deleted)"
+_TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
+
+
+class Place(NamedTuple):
+    """The path that a socket is bound to.  ``directory``: where a relative one begins, else empty."""
+
+    directory: bytes
+    deleted: bool
+    mode: int
+    uid: int
+    gid: int
+
+
+class UnixFacts(NamedTuple):
+    """``diag`` is None for a socket of another network namespace; ``peer``: pid, uid and gid of SO_PEERCRED."""
+
+    diag: UnixSocket | None
+    options: sockopts.SocketOptions
+    packets: list[unixqueue.Packet]
+    peer: tuple[int, int, int]
+    place: Place | None
+    known: KnownSockets
+
+
+@dataclass
+class KnownSockets:
+    """All sockets by inode, who waits for which listener, and the inodes of those that are dumped."""
+
+    all: dict[int, UnixSocket]
+    dumped: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.waiting = {
+            ino: one.ino for one in self.all.values() if one.state == LISTEN for ino in one.pending if ino
+        }
+
+    def peer(self, one: UnixSocket) -> int:
+        """The inode of the other end; of who is not accepted yet, that of the listener."""
+        return one.peer or self.waiting.get(one.ino, 0)
+
+
+def _guard(table: FileTable) -> unixqueue.Guard:
+    """One for all sockets, since it takes a process."""
+    return table.once("guard of unix sockets", lambda: table.until_the_end.enter_context(unixqueue.Guard()))
+
+
+def _known_sockets() -> KnownSockets:
+    return KnownSockets(sockdiag.unix_sockets())
+
+
+class UnixSock(FileKind):
+    name = "unix socket"
+    match = ("unix socket",)
+    type = fdtable_pb2.UNIXSK
+    held = True
+    carries = True
+
+    def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
+        """All, for any of them may be connected to, or on its way through, any other."""
+        return self.name
+
+    def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
+        """The guard, if somebody is going to need it."""
+        inodes = {_inode(link) for link in links if link.startswith(b"socket:[")}
+        if inodes and any(one.ino in inodes and _has_messages(one) for one in sockdiag.unix_sockets().values()):
+            _guard(table)
+
+    def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
+        with _socket(file.own) as sock:
+            yield from sockopts.obstacles(sock)
+            if not _is_connection(sock):
+                try:
+                    _place(sock, file.pid)
+                except _Misnamed as error:
+                    yield str(error), "let the program bind it anew, by a path that leads to it"
+
+    def collect(self, file: OpenFile, table: FileTable) -> UnixFacts:
+        known = table.once("unix sockets", _known_sockets)
+        diag = known.all.get(_inode(file.link))
+        if diag is not None:
+            known.dumped.add(diag.ino)
+        with _socket(file.own) as sock:
+            receives = diag is not None and (diag.type == socket.SOCK_DGRAM or diag.state == ESTABLISHED)
+            packets = unixqueue.collect(sock, lambda: _guard(table)) if receives else []
+            place = None
+            with suppress(_Misnamed):  # only of what has connected, and needs its name no more
+                place = _place(sock, file.pid)
+            facts = UnixFacts(diag, sockopts.collect(sock), packets, _peer(sock), place, known)
+        for packet in packets:
+            table.receive(packet.rights)
+        return facts
+
+    def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
+        facts: UnixFacts = one.facts
+        known, diag = facts.known, facts.diag
+        found = problem(diag, known, known.dumped.__contains__)
+        if found is not None or diag is None:
+            raise NotDumpable([_obstacle(one.file.pid, one.file.fd, *(found or ()))])
+        usk = entry.usk
+        usk.id, usk.ino, usk.type, usk.state = one.id, diag.ino, diag.type, diag.state
+        usk.flags, usk.uflags, usk.backlog, usk.peer = one.file.flags, 0, diag.wqueue, known.peer(diag)
+        usk.name = diag.name
+        usk.fown.CopyFrom(one.file.owner.message())
+        usk.opts.CopyFrom(sockopts.encode(facts.options))
+        if diag.shutdown:
+            usk.shutdown = diag.shutdown
+        if facts.place is not None:
+            _encode_place(facts.place, usk)
+        if facts.peer[1] != _NOBODY:
+            usk.peer_pid, usk.peer_uid, usk.peer_gid = facts.peer
+        if diag.state == LISTEN:
+            usk.pending.extend(diag.pending)
+        if diag.peer == 0 and diag.type == socket.SOCK_DGRAM:
+            usk.peer_is_gone = True
+        images.ranks[one.id] = _steps_to_target(diag, known)
+        for packet in facts.packets:
+            files = [images.received[fd] for fd in packet.rights]
+            images.sk_queues.append(unixqueue.encode(packet, one.id, files))
+
+    def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        return unixmaking.plan(table.groups[self.together(entry)], table)
+
+
+def _encode_place(place: Place, usk: Any) -> None:
+    usk.file_perms.mode, usk.file_perms.uid, usk.file_perms.gid = place.mode, place.uid, place.gid
+    if place.directory:
+        usk.name_dir = place.directory
+    if place.deleted:
+        usk.deleted = True
+
+
+class _Misnamed(Exception):
+    """The path that a socket is bound to does not lead to it; the message says why."""
+
+
+@contextmanager
+def _socket(fd: int) -> Iterator[socket.socket]:
+    """Python's face of a descriptor, which stays open."""
+    sock = socket.socket(fileno=fd)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def _has_messages(one: UnixSocket) -> bool:
+    return one.type != socket.SOCK_STREAM and one.state != LISTEN and one.rqueue > 0
+
+
+def _inode(link: bytes) -> int:
+    """Of ``socket:[4711]``."""
+    return int(link[8:-1])
+
+
+def _is_connection(sock: socket.socket) -> bool:
+    """Whether it needs its name no more: nobody can connect to it."""
+    if sock.type == socket.SOCK_DGRAM:
+        return False
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _peer(sock: socket.socket) -> tuple[int, int, int]:
+    """Source: Linux net/core/sock.c, ``sk_getsockopt``; nobody has the ids -1."""
+    pid, uid, gid = struct.unpack("<iII", sock.getsockopt(SOL_SOCKET, _SO_PEERCRED, 12))
+    return max(pid, 0), uid, gid
+
+
+def _place(sock: socket.socket, pid: int) -> Place | None:
+    """Where a socket is in the file system, None if it is not there; `_Misnamed` where nobody would find it."""
+    name = sock.getsockname()
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        node = fcntl.ioctl(sock, _SIOCUNIXFILE)
+    except OSError as error:
+        message = f"the path of the unix socket {name} cannot be looked at"
+        raise TraceeError(message, errno=error.errno or 0, hint="CAP_NET_ADMIN is needed") from error
+    try:
+        found, link = os.fstat(node), os.readlink(b"/proc/self/fd/%d" % node)
+    finally:
+        os.close(node)
+    deleted = not found.st_nlink
+    directory = _directory(os.fsencode(name), link.removesuffix(_DELETED) if deleted else link, pid)
+    if not deleted:
+        _check_name(os.path.join(directory, os.fsencode(name)), found)
+    return Place(directory, deleted, found.st_mode, found.st_uid, found.st_gid)
+
+
+def _directory(name: bytes, link: bytes, pid: int) -> bytes:
+    """Where a relative name begins."""
+    if name.startswith(b"/"):
+        return b""
+    if link.endswith(b"/" + name):
+        return link[: -len(name) - 1] or b"/"
+    return os.readlink(b"/proc/%d/cwd" % pid)
+
+
+def _check_name(path: bytes, found: os.stat_result) -> None:
+    shown = path.decode("utf-8", "backslashreplace")
+    try:
+        named = os.stat(path)
+    except OSError as error:
+        raise _Misnamed(f"it is bound to {shown}, where nothing can be found: {error.strerror}") from error
+    if (named.st_dev, named.st_ino) != (found.st_dev, found.st_ino):
+        raise _Misnamed(f"it is bound to {shown}, which leads to another file")
+
+
+def problem(
+    one: UnixSocket | None, known: KnownSockets, is_inside: Callable[[int], bool]
+) -> tuple[str, str] | None:
+    """(why, hint) if a socket cannot be dumped without others; ``is_inside``: whether an inode is dumped too."""
+    if one is None:
+        return "it belongs to another network namespace", "run criupy inside of that (nsenter --net)"
+    if one.state == LISTEN:
+        return _problem_of_pending(one, is_inside)
+    ino = known.peer(one)
+    if one.ino in known.waiting and one.wqueue:
+        why = "it has sent to a connection that is not accepted yet, and what it sent nobody can read"
+        return why, "let the listener accept its connections first"
+    if not ino:
+        if one.type != socket.SOCK_DGRAM and one.state == ESTABLISHED and one.shutdown != 3:
+            return "it is connected to what cannot be seen from here", "let the listener accept it first"
+        return None
+    peer = known.all.get(ino)
+    shown = f"socket {ino}{_shown(peer.name) if peer else ''}"
+    if not is_inside(ino):
+        return f"it is connected to {shown}, which is not dumped", "dump who has that as well, or close the connection"
+    if peer is not None and peer.peer != one.ino and not peer.name:
+        return f"it is connected to {shown}, which has no name and another peer", "close it"
+    return None
+
+
+def _problem_of_pending(one: UnixSocket, is_inside: Callable[[int], bool]) -> tuple[str, str] | None:
+    hint = "let the program accept its connections first"
+    if 0 in one.pending:
+        return "who has connected to it went before that was accepted, and what they sent nobody can read", hint
+    for ino in one.pending:
+        if not is_inside(ino):
+            return f"it has not yet accepted socket {ino}, which is not dumped", hint
+    return None
+
+
+def _shown(name: bytes) -> str:
+    if not name:
+        return ""
+    text = name.rstrip(b"\0").decode("utf-8", "backslashreplace")
+    return f" ({'@' + text[1:] if name.startswith(bytes(1)) else text})"
+
+
+def _steps_to_target(one: UnixSocket, known: KnownSockets) -> int:
+    """How many sockets have to be there before it: CRIU wants who is connected to without knowing of it first."""
+    steps = 0
+    while (peer := known.all.get(known.peer(one))) is not None and known.peer(peer) != one.ino:
+        steps, one = steps + 1, peer
+        if steps > len(known.all):
+            break
+    return steps
+
+
+def _obstacle(pid: int, fd: int, why: str = "", hint: str = "") -> Obstacle:
+    return Obstacle(pid, comm_of(pid), f"fd {fd} (unix socket)", why, hint)
+
+
+def obstacles(pids: Iterable[int]) -> Iterator[Obstacle]:
+    """Sockets of running tasks that are connected to others.  Who is nobody's is on its way in some queue."""
+    held: dict[int, tuple[int, int]] = {}
+    for pid in pids:
+        for fd, ino in _sockets_of(pid):
+            held.setdefault(ino, (pid, fd))
+    if not held:
+        return
+    known = _known_sockets()
+    strangers = cache(_holders)
+
+    def is_inside(ino: int) -> bool:
+        return ino in held or ino not in strangers()
+
+    for ino, (pid, fd) in held.items():
+        one = known.all.get(ino)
+        found = problem(one, known, is_inside) if one is not None else None
+        if found is not None:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                yield _obstacle(pid, fd, *found)
+
+
+def _sockets_of(pid: int) -> Iterator[tuple[int, int]]:
+    """Descriptor and inode of each."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(FileNotFoundError):
+                link = os.readlink(os.fsencode(f"/proc/{pid}/fd/{name}"))
+                if link.startswith(b"socket:["):
+                    yield int(name), _inode(link)
+
+
+def _holders() -> dict[int, int]:
+    """Who has which socket, of all processes that can be looked into."""
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with suppress(PermissionError):
+                found.update((ino, int(name)) for _, ino in _sockets_of(int(name)))
+    return found
