@@ -42,6 +42,18 @@ BEYOND_CRIU = {
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
 SEGMENTS = "dumps System V segments only with an IPC namespace"
+# Sockets, with images that both write.
+SOCKETS = [
+    *(Case("unix_sockets.c", {"TYPE": kind}) for kind in ("stream", "dgram", "seqpacket")),
+    *(
+        Case("unix_sockets.c", {"TYPE": kind, "BEYOND_CRIU": "1"}, not_criu="loses names of connections and senders")
+        for kind in ("stream", "dgram", "seqpacket")
+    ),
+    Case("unix_messages.c"),
+    Case("unix_messages.c", {"BEYOND_CRIU": "1"}, not_criu="refuses messages with credentials"),
+    Case("unix_names.c"),
+    Case("unix_names.c", {"BEYOND_CRIU": "1"}, not_criu="does not restore SO_PEEK_OFF and SO_TIMESTAMP"),
+]
 CASES = [
     *map(Case, PROGRAMS),
     *(Case(program, {"BEYOND_CRIU": "1"}, not_criu=reason) for program, reason in BEYOND_CRIU.items()),
@@ -49,11 +61,7 @@ CASES = [
     Case("locked_privileges.c", not_criu=BEYOND_CRIU["credentials.c"]),
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
-    *(Case("unix_sockets.c", {"TYPE": kind}) for kind in ("stream", "dgram", "seqpacket")),
-    *(
-        Case("unix_sockets.c", {"TYPE": kind, "BEYOND_CRIU": "1"}, not_criu="loses names of connections and senders")
-        for kind in ("stream", "dgram", "seqpacket")
-    ),
+    *SOCKETS,
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]

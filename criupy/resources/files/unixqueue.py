@@ -17,8 +17,7 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self
 
 from criupy.errors import TraceeError
@@ -105,12 +104,30 @@ def _keep(told: socket.socket, hearing: int) -> None:
 
 def collect(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
     """All of the queue.  Raises `TraceeError` when a part of it cannot be read."""
-    if sock.type == socket.SOCK_STREAM:
-        return _stream(sock, guard)
-    return _messages(sock, guard)
+    offset = _Offset(sock, sock.getsockopt(SOL_SOCKET, SO_PEEK_OFF), guard)
+    read = _stream if sock.type == socket.SOCK_STREAM else _messages
+    if offset.before < 0:
+        return read(sock, offset)
+    with offset:  # the program has moved its own looks away from the start
+        sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, -1)
+        return read(sock, offset)
 
 
-def _stream(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
+class _Offset(NamedTuple):
+    """Lets looks begin behind the start, and in the end where they did ``before``."""
+
+    sock: socket.socket
+    before: int
+    guard: Callable[[], Guard]
+
+    def __enter__(self) -> None:
+        self.guard().protect(self.sock, self.before)
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, self.before)
+
+
+def _stream(sock: socket.socket, offset: _Offset) -> list[Packet]:
     """A look ends behind the bytes that files came with, and where the credentials change.
 
     It does not tell where those bytes begin, so the files are taken to have come with all that it saw.
@@ -122,7 +139,7 @@ def _stream(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
     packets = [first]
     place = len(first.content)
     if place < total:
-        with _offset(sock, guard()):
+        with offset:
             while place < total and (found := _peek_at(sock, place, total - place)) and found.content:
                 packets.append(found)
                 place += len(found.content)
@@ -132,13 +149,13 @@ def _stream(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
     return packets
 
 
-def _messages(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
+def _messages(sock: socket.socket, offset: _Offset) -> list[Packet]:
     first = _peek(sock)
     if first is None or _is_end(sock, first, 0):
         return []
     packets = [first]
     place = len(first.content)
-    with _offset(sock, guard()):
+    with offset:
         while (found := _peek_at(sock, place)) is not None and not _is_end(sock, found, place):
             packets.append(found)
             place += len(found.content)
@@ -158,17 +175,6 @@ def _is_end(sock: socket.socket, found: Packet, place: int) -> bool:
 
 def _unread(sock: socket.socket) -> int:
     return int(struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0])
-
-
-@contextmanager
-def _offset(sock: socket.socket, guard: Guard) -> Iterator[None]:
-    """Lets looks begin behind the start, and in the end where they did before."""
-    before = sock.getsockopt(SOL_SOCKET, SO_PEEK_OFF)
-    guard.protect(sock, before)
-    try:
-        yield
-    finally:
-        sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, before)
 
 
 def _peek_at(sock: socket.socket, place: int, size: int = _MESSAGE) -> Packet | None:
