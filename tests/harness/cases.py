@@ -104,6 +104,8 @@ TREES = [
         refused="no descriptor leads to it now",
     ),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
+    Case("tree_sockets.c"),
+    Case("tree_sockets.c", {"BEYOND_CRIU": "1"}, not_criu="does not restore credentials of peers"),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),

@@ -12,8 +12,9 @@ from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
 from criupy.resources import filetable
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
-from criupy.resources.files import fs, pipe, unixsock
+from criupy.resources.files import fs, pipe, unixmaking, unixsock
 from criupy.resources.files.checks import FileCheck, checks
+from criupy.resources.files.unixmaking import PathCheck
 from criupy.resources.kind import FileKind, PlanSubject
 from criupy.resources.openfile import OpenFile, open_files
 
@@ -53,9 +54,10 @@ class FileKinds:
         """Working directory, root and umask of a task."""
         return fs.plan(subject)
 
-    def checks(self, snapshot: Snapshot) -> Iterator[FileCheck]:
+    def checks(self, snapshot: Snapshot) -> Iterator[FileCheck | PathCheck]:
         """What has to hold on this machine before anything is created."""
-        return checks(snapshot)
+        yield from checks(snapshot)
+        yield from unixmaking.checks(snapshot)
 
 
 def _files(pids: Iterable[int]) -> Iterator[OpenFile]:

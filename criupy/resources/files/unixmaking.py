@@ -8,21 +8,23 @@ that moment the ids that SO_PEERCRED shall give.  Nothing blocks: a call that wo
 from __future__ import annotations
 
 import os
+import stat
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from criupy.errors import ImageError
+from criupy.errors import ImageError, RestoreError
 from criupy.images.pb import fdtable_pb2, sockets_pb2
+from criupy.linux import sockdiag
 from criupy.linux.sockdiag import ESTABLISHED, LISTEN
-from criupy.model.plan import Data, Out, Ref, Step, data, path
+from criupy.model.plan import NURSERY, Arg, Data, Out, Ref, Step, data, path
 from criupy.resources import sockopts
 from criupy.resources.fileplan import F_SETFL, SETTABLE, TablePlan
 from criupy.resources.files import unixqueue
 from criupy.resources.sockopts import SOL_SOCKET
 
 if TYPE_CHECKING:
-    from criupy.model.snapshot import SocketPacket, TaskImages
+    from criupy.model.snapshot import Snapshot, SocketPacket, TaskImages
 
 AF_UNIX, _STREAM, _DGRAM = 1, 1, 2
 _SOCK_NONBLOCK = os.O_NONBLOCK
@@ -30,6 +32,8 @@ _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 4
 _KEEP = 0xFFFF_FFFF
 _ENOENT = 2
 _SUN_PATH = 108
+_EXTERN = 1
+"""In ``uflags``: a socket of somebody else."""
 _DEFAULT_BUFFER = 100_000
 """What a send buffer holds without having been made larger, in any kernel."""
 _OVERHEAD = 4096
@@ -44,16 +48,59 @@ def plan(entries: Iterable[fdtable_pb2.file_entry], table: TablePlan) -> Iterato
     return _Making([entry.usk for entry in entries], table).plan()
 
 
+class Who(NamedTuple):
+    """What SO_PEERCRED gives: a living task of the tree, or the nursery for one who is not; user and group."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+ROOT = Who(NURSERY, 0, 0)
+
+
+def _effective(task: TaskImages) -> Who:
+    creds = task.core.thread_core.creds
+    return Who(task.pid, creds.euid, creds.egid)
+
+
+class _World:
+    """Sockets that refer to each other."""
+
+    def __init__(self, socks: Sequence[Usk]) -> None:
+        self.by_ino = {usk.ino: usk for usk in socks}
+        self._listeners = {(usk.name, usk.name_dir): usk for usk in socks if usk.state == LISTEN}
+
+    def listener_of(self, usk: Usk) -> Usk | None:
+        """The listener that a connection has its name from."""
+        if not usk.name or usk.type == _DGRAM:
+            return None
+        found = self._listeners.get((usk.name, usk.name_dir))
+        return found if found is not None and found is not usk and found.type == usk.type else None
+
+    def binds(self, usk: Usk) -> bool:
+        """Whether its name is its own: one end of a connection has that of the listener, who may be somebody else."""
+        if not usk.name:
+            return False
+        if usk.type == _DGRAM or usk.state != ESTABLISHED:
+            return True
+        if path_of(usk) and not usk.HasField("file_perms"):
+            return False
+        peer = self.by_ino.get(usk.peer)
+        accepts = peer is not None and (peer.state == LISTEN or self.listener_of(peer) is not None)
+        return accepts and self.listener_of(usk) is None
+
+
 class _Making:
     def __init__(self, socks: Sequence[Usk], table: TablePlan) -> None:
         self.socks = socks
         self.table = table
-        self.by_ino = {usk.ino: usk for usk in socks}
-        self.listeners = {_key(usk): usk for usk in socks if usk.state == LISTEN}
+        self.world = _World(socks)
         self.queues: dict[int, list[SocketPacket]] = {}
         for packet in table.snapshot.sk_queues:
             self.queues.setdefault(packet.entry.id_for, []).append(packet)
         self.holders = _first_holders(table)
+        self.living = {task.pid for task in table.snapshot.tasks if not task.zombie}
         self.temporary: dict[int, int] = {}
         """Other ends of sockets whose peers are gone, by file id."""
         self.stranger: int | None = None
@@ -77,7 +124,7 @@ class _Making:
             yield from self._fill(usk)
         for usk in others:
             if usk.type == _DGRAM and usk.peer:
-                yield from self._connect(usk, self._target(usk))
+                yield from self._connect(usk, self._target(usk), ROOT)
         yield from self._finish()
 
     # What is connected to what
@@ -85,12 +132,12 @@ class _Making:
     def _pairs(self) -> Iterator[tuple[Usk, Usk]]:
         """Those that have each other, the one first that may have been accepted."""
         for usk in self.socks:
-            peer = self.by_ino.get(usk.peer)
+            peer = self.world.by_ino.get(usk.peer)
             if peer is None or peer.peer != usk.ino or usk.id > peer.id:
                 continue
             if usk is peer or usk.type != peer.type:
                 raise ImageError("files.img", f"{_about(usk)} cannot be the peer of {_about(peer)}")
-            yield (peer, usk) if self._listener_of(peer) is not None else (usk, peer)
+            yield (peer, usk) if self.world.listener_of(peer) is not None else (usk, peer)
 
     def _is_orphan(self, usk: Usk) -> bool:
         """Whether its peer is gone.  A datagram socket is called established also when others have connected to it."""
@@ -98,13 +145,8 @@ class _Making:
             return False
         return bool(usk.type != _DGRAM or usk.peer_is_gone or (usk.id in self.queues and not usk.name))
 
-    def _listener_of(self, usk: Usk) -> Usk | None:
-        """The listener that a connection has its name from."""
-        found = self.listeners.get(_key(usk)) if usk.name and usk.type != _DGRAM else None
-        return found if found is not None and found.type == usk.type else None
-
     def _target(self, usk: Usk) -> Usk:
-        target = self.by_ino.get(usk.peer)
+        target = self.world.by_ino.get(usk.peer)
         if target is None or not target.name or target.type != usk.type:
             reason = f"{_about(usk)} is connected to {usk.peer}, which is not there or has no name"
             raise ImageError("files.img", reason)
@@ -119,15 +161,14 @@ class _Making:
             if not usk.name:
                 raise ImageError("files.img", f"{_about(usk)} listens without a name")
             backlog = min(usk.backlog, 0x7FFF_FFFF)
-            listening = self.table.step("listen", self.table.at[usk.id], backlog, about=_about(usk))
-            yield from self._as(self._ids(usk, usk), [listening])
+            yield from self._as(self._who(usk, usk), usk, "listen", backlog)
 
     def _socket(self, usk: Usk) -> Step:
         return self.table.opens(usk.id, "socket", AF_UNIX, usk.type | _SOCK_NONBLOCK, 0, about=_about(usk))
 
     def _bind(self, usk: Usk) -> Iterator[Step]:
-        """A path is made anew, unless it is none any more."""
-        if not usk.name:
+        """A path is made anew."""
+        if not self.world.binds(usk):
             return
         table, about = self.table, _about(usk)
         name = path_of(usk)
@@ -152,55 +193,29 @@ class _Making:
 
     def _connect_pair(self, one: Usk, other: Usk) -> Iterator[Step]:
         """``one`` is accepted by its listener; if it has none, they are made as a pair."""
-        listener = self._listener_of(one)
+        listener = self.world.listener_of(one)
         if listener is None:
             yield from self._socketpair(one, other)
             return
         table = self.table
         yield self._socket(other)
-        if self._listener_of(other) is None:
-            yield from self._bind_connected(other)
-        yield from self._connect(other, listener, self._ids(one, other))
+        yield from self._bind(other)
+        yield from self._connect(other, listener, self._who(one, other))
         waiting = table.at[listener.id]
         yield table.opens(one.id, "accept4", waiting, 0, 0, _SOCK_NONBLOCK, about=_about(one))
 
     def _socketpair(self, one: Usk, other: Usk) -> Iterator[Step]:
-        table = self.table
-        numbers = table.numbers.take(), table.numbers.take()
-        yield from self._as(self._ids(one, other), [self._pair_step(one)])
+        numbers = yield from self._make_pair(self._who(one, other), one)
         for usk, number in zip((one, other), numbers, strict=True):
-            table.settle(usk.id, number)
-            if usk.type == _DGRAM:
-                yield from self._bind(usk)
-            else:
-                yield from self._bind_connected(usk)
-
-    def _pair_step(self, usk: Usk) -> Step:
-        ends = Out(Ref("socketpair", usk.id), 8)
-        kind = usk.type | _SOCK_NONBLOCK
-        return self.table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=_about(usk))
-
-    def _bind_connected(self, usk: Usk) -> Iterator[Step]:
-        """The name of a connection that nobody can connect to: an abstract one, or a path that is still its own."""
-        if usk.name and not usk.deleted and (not path_of(usk) or usk.HasField("file_perms")):
-            if self._accepted_elsewhere(usk):
-                return
+            self.table.settle(usk.id, number)
             yield from self._bind(usk)
-
-    def _accepted_elsewhere(self, usk: Usk) -> bool:
-        """Whether others have its name too: then it is that of a listener, who is not here."""
-        key = _key(usk)
-        return any(one is not usk and _key(one) == key for one in self.socks)
 
     def _create_orphan(self, usk: Usk) -> Iterator[Step]:
         """Somebody is there as long as something has to be sent to it."""
-        table = self.table
-        mine, others = table.numbers.take(), table.numbers.take()
-        yield from self._as(self._ids(usk, usk), [self._pair_step(usk)])
-        table.settle(usk.id, mine)
-        self.temporary[usk.id] = others
-        if usk.type == _DGRAM:
-            yield from self._bind(usk)
+        mine, other = yield from self._make_pair(self._who(usk, usk), usk)
+        self.table.settle(usk.id, mine)
+        self.temporary[usk.id] = other
+        yield from self._bind(usk)
 
     def _connect_pending(self, others: Iterable[Usk]) -> Iterator[Step]:
         """Who waits to be accepted, in the order in which they came."""
@@ -210,39 +225,73 @@ class _Making:
             target = self._target(usk)
             if target.state != LISTEN:
                 raise ImageError("files.img", f"{_about(usk)} waits for {_about(target)}, which does not listen")
-            yield from self._connect(usk, target, self._ids(usk, usk))
+            yield from self._connect(usk, target, self._waits(usk))
 
-    def _connect(self, usk: Usk, target: Usk, ids: tuple[int, int] = (0, 0)) -> Iterator[Step]:
+    def _connect(self, usk: Usk, target: Usk, who: Who) -> Iterator[Step]:
         yield from self._enter(target)
-        number = self.table.at[usk.id]
-        yield from self._as(ids, [self.table.step("connect", number, *_address(target), about=_about(usk))])
+        if path_of(target) and not path_of(target).startswith(b"/"):
+            who = who._replace(pid=NURSERY)  # others stand elsewhere
+        yield from self._as(who, usk, "connect", *_address(target))
 
     # Who it was
 
-    def _ids(self, seen_by: Usk, maker: Usk) -> tuple[int, int]:
-        """User and group that SO_PEERCRED of ``seen_by`` gives; CRIU's images leave it to who has the socket."""
-        if seen_by.HasField("peer_uid"):
-            return seen_by.peer_uid, seen_by.peer_gid
+    def _who(self, seen_by: Usk, maker: Usk) -> Who:
+        """What SO_PEERCRED of ``seen_by`` gives; CRIU's images leave it to who has the socket ``maker``."""
         holder = self.holders.get(maker.id)
-        if holder is None:
-            return 0, 0
-        creds = holder.core.thread_core.creds
-        return creds.euid, creds.egid
+        if seen_by.HasField("peer_uid"):
+            pid = seen_by.peer_pid
+            return Who(pid if pid in self.living else NURSERY, seen_by.peer_uid, seen_by.peer_gid)
+        return ROOT if holder is None else _effective(holder)
 
-    def _as(self, ids: tuple[int, int], steps: Sequence[Step]) -> Iterator[Step]:
-        """As this user and group, but with every capability."""
-        if ids == (0, 0):
-            yield from steps
-            return
-        table, (uid, gid) = self.table, ids
-        about = "ids for SO_PEERCRED"
-        yield table.step("prctl", _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0, about=about)
-        yield table.step("setresgid", _KEEP, gid, _KEEP, about=about)
-        yield table.step("setresuid", _KEEP, uid, _KEEP, about=about)
-        yield from steps
-        yield table.step("setresuid", _KEEP, 0, _KEEP, about=about)
-        yield table.step("setresgid", _KEEP, 0, _KEEP, about=about)
-        yield table.step("prctl", _PR_SET_SECUREBITS, 0, 0, 0, 0, about=about)
+    def _waits(self, usk: Usk) -> Who:
+        """Who is going to be accepted; no image says it but by who has the socket."""
+        holder = self.holders.get(usk.id)
+        return ROOT if holder is None else _effective(holder)
+
+    def _as(self, who: Who, usk: Usk, call: str, *args: Arg) -> Iterator[Step]:
+        """Something that is done to a socket by a task of the tree, if that is still there, else by the nursery."""
+        table, about = self.table, _about(usk)
+        number = table.at[usk.id]
+        if who.pid != NURSERY:
+            nursery = table.subject.stub.nursery_fd
+            yield table.step("pidfd_getfd", nursery, number, 0, expect=0, about=about)._replace(tid=who.pid)
+            number = 0
+        yield from self._with_ids(who, table.step(call, number, *args, about=about))
+        if who.pid != NURSERY:
+            yield table.step("close", number, about=about)._replace(tid=who.pid)
+
+    def _make_pair(self, who: Who, usk: Usk) -> Generator[Step, None, tuple[int, int]]:
+        """The same of socketpair(2), whose answers the nursery takes over; returns its numbers."""
+        table, about = self.table, _about(usk)
+        ends = Out(Ref("socketpair", usk.id), 8)
+        kind = usk.type | _SOCK_NONBLOCK
+        yield from self._with_ids(who, table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=about))
+        if who.pid == NURSERY:
+            return table.numbers.take(), table.numbers.take()
+        maker = table.numbers.take()
+        numbers = table.numbers.take(), table.numbers.take()
+        yield table.step("pidfd_open", who.pid, 0, expect=maker, about=about)
+        for end, number in enumerate(numbers):
+            yield table.step("pidfd_getfd", maker, end, 0, expect=number, about=about)
+        yield table.close(maker)
+        for end in (0, 1):
+            yield table.step("close", end, about=about)._replace(tid=who.pid)
+        return numbers
+
+    def _with_ids(self, who: Who, step: Step) -> Iterator[Step]:
+        """With every capability, whoever it is."""
+        steps = [step]
+        if (who.uid, who.gid) != (0, 0):
+            ids = [("setresgid", who.gid), ("setresuid", who.uid)]
+            steps = [
+                self.table.step("prctl", _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0),
+                *(self.table.step(call, _KEEP, number, _KEEP) for call, number in ids),
+                step,
+                *(self.table.step(call, _KEEP, 0, _KEEP) for call, _ in reversed(ids)),
+                self.table.step("prctl", _PR_SET_SECUREBITS, 0, 0, 0, 0),
+            ]
+        for each in steps:
+            yield each._replace(tid=who.pid, about=each.about or "ids for SO_PEERCRED")
 
     # What waits in them
 
@@ -273,7 +322,7 @@ class _Making:
 
     def _counterpart(self, usk: Usk) -> int | None:
         """The number of who is connected to a socket, and it to that."""
-        peer = self.by_ino.get(usk.peer)
+        peer = self.world.by_ino.get(usk.peer)
         if peer is not None and peer.peer == usk.ino:
             return self.table.at[peer.id]
         return self.temporary.get(usk.id)
@@ -376,9 +425,40 @@ def _about(usk: Usk) -> str:
     return f"unix socket {usk.ino}{' ' if usk.name else ''}{_shown(usk)}"
 
 
-def _key(usk: Usk) -> tuple[bytes, bytes]:
-    """What sockets of one name have in common."""
-    return usk.name, usk.name_dir
+class PathCheck(NamedTuple):
+    """A path that a socket is going to be bound to, and what was there before it."""
+
+    name: bytes
+    about: str
+
+    def run(self) -> None:
+        """Raises `RestoreError`: only the socket that was left behind may be there, and a directory has to be."""
+        try:
+            found = os.lstat(self.name)
+        except FileNotFoundError:
+            directory = os.path.dirname(self.name)
+            if not os.path.isdir(directory or b"."):
+                message = f"{self.about}: there is no directory {os.fsdecode(directory)}"
+                raise RestoreError(message, hint="make it, with the owner and mode that it had") from None
+            return
+        except OSError as error:
+            raise RestoreError(f"{self.about}: its path", errno=error.errno or 0) from error
+        if not stat.S_ISSOCK(found.st_mode):
+            raise RestoreError(f"{self.about}: another file has its path", hint="move that away")
+        device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+        if any(one.file == (found.st_ino & 0xFFFF_FFFF, device) for one in sockdiag.unix_sockets().values()):
+            message = f"{self.about}: somebody else listens there by now"
+            raise RestoreError(message, hint="stop that program first (ss -xlp names it)")
+
+
+def checks(snapshot: Snapshot) -> Iterator[PathCheck]:
+    """What has to hold before anything is created."""
+    socks = [entry.usk for entry in snapshot.files.values() if entry.type == fdtable_pb2.UNIXSK]
+    world = _World(socks)
+    for usk in socks:
+        name = path_of(usk)
+        if name and world.binds(usk) and not usk.uflags & _EXTERN:
+            yield PathCheck(os.path.join(usk.name_dir, name), _about(usk))
 
 
 def _first_holders(table: TablePlan) -> dict[int, TaskImages]:
