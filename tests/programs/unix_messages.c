@@ -133,6 +133,7 @@ static void check_credentials(void)
 		CHECK_EQ(creds.uid, getuid()); /* the kernel names the real one */
 	}
 	check_sends(vouched[0], vouched[1], "later");
+	CHECK(getsockopt(letters[1], SOL_SOCKET, SO_PEEK_OFF, &on, &size) == 0 && on == -1);
 }
 
 #define MANY 200

@@ -17,7 +17,8 @@ import select
 import socket
 import struct
 import termios
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 from criupy.errors import TraceeError
@@ -113,6 +114,14 @@ def collect(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
         return read(sock, offset)
 
 
+def obstacles(sock: socket.socket) -> Iterator[tuple[str, str]]:
+    """(why, hint) for what is in a queue and cannot be dumped.  Source: ``unix_stream_recv_urg``."""
+    if sock.type == socket.SOCK_STREAM:
+        with suppress(OSError):  # there is none, or this kernel does not know of it
+            if sock.recv(1, socket.MSG_OOB | socket.MSG_PEEK | socket.MSG_DONTWAIT):
+                yield "urgent data (MSG_OOB) is in it, which cannot be dumped", "let the program receive it"
+
+
 class _Offset(NamedTuple):
     """Lets looks begin behind the start, and in the end where they did ``before``."""
 
@@ -144,8 +153,7 @@ def _stream(sock: socket.socket, offset: _Offset) -> list[Packet]:
                 packets.append(found)
                 place += len(found.content)
     if place < total:
-        hint = "urgent data (MSG_OOB) cannot be dumped: let the program receive it"
-        raise TraceeError(f"of {total} bytes in a unix socket only {place} could be read", hint=hint)
+        raise TraceeError(f"of {total} bytes in a unix socket only {place} could be read")
     return packets
 
 

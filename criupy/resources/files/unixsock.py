@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle, TraceeError
 from criupy.images.pb import fdtable_pb2
-from criupy.linux import sockdiag
+from criupy.linux import processes, sockdiag
 from criupy.linux.sockdiag import ESTABLISHED, LISTEN, UnixSocket
 from criupy.model.plan import Step
 from criupy.resources import sockopts
@@ -105,6 +105,7 @@ class UnixSock(FileKind):
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         with _socket(file.own) as sock:
             yield from sockopts.obstacles(sock)
+            yield from unixqueue.obstacles(sock)
             if not _is_connection(sock):
                 try:
                     _place(sock, file.pid)
@@ -265,7 +266,8 @@ def problem(
     peer = known.all.get(ino)
     shown = f"socket {ino}{_shown(peer.name) if peer else ''}"
     if not is_inside(ino):
-        return f"it is connected to {shown}, which is not dumped", "dump who has that as well, or close the connection"
+        hint = "dump who has that as well, or close the connection"
+        return f"it is connected to {shown}, which is not dumped", hint
     if peer is not None and peer.peer != one.ino and not peer.name:
         return f"it is connected to {shown}, which has no name and another peer", "close it"
     return None
@@ -314,14 +316,16 @@ def obstacles(pids: Iterable[int]) -> Iterator[Obstacle]:
     strangers = cache(_holders)
 
     def is_inside(ino: int) -> bool:
-        return ino in held or ino not in strangers()
+        return ino in held or ino not in strangers()  # looks at everybody, so only where somebody is missing
 
     for ino, (pid, fd) in held.items():
         one = known.all.get(ino)
         found = problem(one, known, is_inside) if one is not None else None
-        if found is not None:
+        if one is not None and found is not None:
             with suppress(FileNotFoundError, ProcessLookupError):
-                yield _obstacle(pid, fd, *found)
+                why, hint = found
+                holder = strangers().get(known.peer(one))
+                yield _obstacle(pid, fd, f"{why}; {processes.describe(holder)} has it" if holder else why, hint)
 
 
 def _sockets_of(pid: int) -> Iterator[tuple[int, int]]:
