@@ -2,12 +2,13 @@
 
 ::
 
-    CriupyError               exit 1, RPC errno EBADRQC unless a subclass says otherwise
+    CriupyError               exit 1, no RPC errno unless a subclass says otherwise
     ├── UsageError            the request itself makes no sense (options, arguments)
     ├── PrivilegeError        the caller may not do this
     ├── ImageError            an image file is missing, foreign, truncated or contradicts itself
     ├── NoSuchTask            the task to dump does not exist (or is gone)
     ├── NotDumpable           what a first look found in the way of a dump, all of it
+    ├── HookError             a script, or a client of the service, said no
     ├── FreezeError           the tree could not be brought to a stable stop
     ├── TraceeError           the kernel refused something that was done to or in a task
     ├── RestoreError          a step of a restore failed; nothing of the tree was left
@@ -31,7 +32,7 @@ class CriupyError(Exception):
     """Base of all; ``str()`` is the one-line message, ``hint`` what the user can do about it."""
 
     exit_code = 1
-    rpc_errno = errno.EBADRQC
+    rpc_errno = 0
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -40,6 +41,8 @@ class CriupyError(Exception):
 
 class UsageError(CriupyError):
     """The request itself makes no sense."""
+
+    rpc_errno = errno.EBADRQC
 
 
 class PrivilegeError(CriupyError):
@@ -85,6 +88,14 @@ class NotDumpable(CriupyError):
         self.obstacles = tuple(obstacles)
         hints = list(dict.fromkeys(obstacle.hint for obstacle in obstacles if obstacle.hint))
         super().__init__("\n".join(str(obstacle) for obstacle in obstacles), hint="\n".join(hints))
+
+
+class HookError(CriupyError):
+    """Who was to act at some moment of a dump or restore did not do it."""
+
+    def __init__(self, message: str, *, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class FreezeError(CriupyError):

@@ -62,6 +62,13 @@ class Log:
         for level, line in early:
             self._write(level, line, "(00.000000) ")
 
+    @property
+    def descriptor(self) -> int:
+        """Where a program's output goes that shall be in the log; what was logged before is written out."""
+        stream = self._stream or sys.stderr
+        stream.flush()
+        return stream.fileno()
+
     def close(self) -> None:
         """Write out what was kept if no log was ever opened, and close a log file of our own."""
         if self._stream is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["flag", "text", "number", "level"]
+Kind = Literal["flag", "text", "number", "level", "list"]
 
 
 class Option(NamedTuple):
@@ -32,7 +32,7 @@ def _on(*commands: str) -> frozenset[str]:
     return frozenset(commands)
 
 
-_ALL = _on("dump", "restore", "check")
+_ALL = _on("dump", "restore", "check", "service")
 _IMAGES = _on("dump", "restore")
 
 OPTIONS: tuple[Option, ...] = (
@@ -63,7 +63,12 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("leave-stopped", "flag", _IMAGES, "leave the tree stopped afterwards", short="s", default=False),
     Option(
-        "shell-job", "flag", _IMAGES, "the tree belongs to a session of the shell", short="j", default=False
+        "shell-job",
+        "flag",
+        _on("dump", "restore", "check"),
+        "the tree belongs to a session of the shell",
+        short="j",
+        default=False,
     ),
     Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
     Option(
@@ -83,7 +88,38 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("display-stats", "flag", _IMAGES, "print statistics at the end", default=False),
     Option("restore-detached", "flag", _on("restore"), "end when the tree runs", short="d", default=False),
-    Option("pidfile", "text", _on("restore"), "write the pid of the root task to FILE", metavar="FILE"),
+    Option(
+        "action-script",
+        "list",
+        _IMAGES,
+        "program to run at each moment of the dump or restore; may be given several times",
+        metavar="PATH",
+    ),
+    Option(
+        "daemon", "flag", _on("service"), "go to the background once it listens", short="d", default=False
+    ),
+    Option(
+        "address",
+        "text",
+        _on("service"),
+        "where it listens, relative to work-dir",
+        metavar="PATH",
+        default="criu_service.socket",
+    ),
+    Option(
+        "status-fd",
+        "number",
+        _on("service"),
+        "write a zero byte to this descriptor, and close it, once it listens",
+        metavar="FD",
+    ),
+    Option(
+        "pidfile",
+        "text",
+        _on("restore", "service"),
+        "write the pid of the root task, or of the service, to FILE",
+        metavar="FILE",
+    ),
     Option(
         "plan",
         "flag",
@@ -100,6 +136,15 @@ OPTIONS: tuple[Option, ...] = (
         default=False,
         own=True,
     ),
+    Option(
+        "pid",
+        "number",
+        _on("check"),
+        "say instead whether the tree of this process can be dumped here; nothing is stopped",
+        metavar="PID",
+        own=True,
+    ),
+    Option("json", "flag", _on("check"), "print the answer as one JSON object", default=False, own=True),
     Option(
         "ms", "flag", _on("check"), "accepted for older guides; changes nothing", default=False, hidden=True
     ),

@@ -145,7 +145,7 @@ class _Planning:
 
     def _threads(self, task: TaskImages, stub: StubPlan) -> TaskPlan:
         states = (
-            registers.thread_state(core, self._subject(task, stub, tid)) for tid, core in task.threads.items()
+            registers.thread_state(task.threads[tid], self._subject(task, stub, tid)) for tid in task.living
         )
         return TaskPlan(
             pid=task.pid,
@@ -161,11 +161,25 @@ class _Planning:
         return self.first_with[name, getattr(task.ids, name)] is task
 
     def _task(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
+        if task.lost_its_leader:
+            yield from self._end_of_leader(task, stub)
+            yield from _by_others(task, self._living(task, stub, shared))
+        else:
+            yield from self._living(task, stub, shared)
+
+    def _end_of_leader(self, task: TaskImages, stub: StubPlan) -> Iterator[Step]:
+        """What a leader that has ended still has, and its end: until then it does everything that all threads share."""
+        leader = self._subject(task, stub, task.pid)
+        own = (step for kind in THREAD_KINDS if kind.outlives for step in kind.plan(task.core, leader))
+        for step in order(own):
+            yield step._replace(stage=Stage.ZOMBIES)
+        yield taskstate.plan_end_of_leader(task.core, task.pid)
+
+    def _living(self, task: TaskImages, stub: StubPlan, shared: Shared) -> Iterator[Step]:
         leader = self._subject(task, stub, task.pid)
         for kind in THREAD_KINDS:  # before the files: a limit makes room for them
-            for tid, core in task.threads.items():
-                if kind.per_thread or tid == task.pid:
-                    yield from kind.plan(core, self._subject(task, stub, tid))
+            for tid in task.living if kind.per_thread else (task.pid,):
+                yield from kind.plan(task.threads[tid], self._subject(task, stub, tid))
         if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
         if self._is_first(task, "fs_id"):
@@ -185,9 +199,15 @@ class _Planning:
         for task in self.snapshot.tasks:
             if task.pid in parents:
                 args = (_SIGCHLD, _DEFAULT_ACTION, 0, 8)
-                yield Step(
-                    task.pid, Stage.ZOMBIES, "rt_sigaction", args, about="SIGCHLD of the dead and stopped"
-                )
+                about = "SIGCHLD of the dead and stopped"
+                yield Step(task.living[0], Stage.ZOMBIES, "rt_sigaction", args, about=about)
+
+
+def _by_others(task: TaskImages, steps: Iterator[Step]) -> Iterator[Step]:
+    """What has to be done when the leader has ended, is done by the first of the others."""
+    for step in steps:
+        late = step.tid == task.pid and step.stage >= Stage.ZOMBIES
+        yield step._replace(tid=task.living[0]) if late else step
 
 
 def _kinsman(task: TaskImages) -> Kinsman:

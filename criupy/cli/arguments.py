@@ -22,6 +22,8 @@ def _parameter(option: Option) -> click.Option:
     names = [f"--{option.name}", *([f"-{option.short}"] if option.short else [])]
     if option.kind == "flag":
         return click.Option(names, is_flag=True, default=False, help=option.meaning, hidden=option.hidden)
+    if option.kind == "list":
+        return click.Option(names, multiple=True, metavar=option.metavar, help=option.meaning)
     kinds: dict[str, Any] = {"text": str, "number": int, "level": int}
     return click.Option(
         names, type=kinds[option.kind], default=option.default, metavar=option.metavar, help=option.meaning

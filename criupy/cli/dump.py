@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from criupy.cli.arguments import log_options, parameters
+from criupy.cli.scripts import hooks
 from criupy.cli.session import session
 from criupy.errors import UsageError
 from criupy.options import DumpOptions
@@ -20,7 +21,8 @@ def run(**values: Any) -> None:
         from criupy.dumping.dumper import dump as dump_tree
 
         options = _options(values)
-        dump_tree(options, log, report)
+        scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
+        dump_tree(options, log, report, scripts)
 
 
 def _require_directory(path: str) -> None:

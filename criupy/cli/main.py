@@ -23,6 +23,8 @@ _VERBS = {
     "restore": "Bring a program back from its image files.",
     "check": "Say whether this kernel has what is needed.",
     "show": "Show what an image set holds: tasks, memory, descriptors.",
+    "swrk": "Serve CRIU's RPC to the one client at an inherited socket.",
+    "service": "Serve CRIU's RPC to all who come to a unix socket.",
     "crit": "Look into image files, or change them.",
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from criupy.cli.arguments import log_options, parameters
+from criupy.cli.scripts import hooks
 from criupy.cli.session import session
 from criupy.options import RestoreOptions
 
@@ -28,7 +29,8 @@ def run(**values: Any) -> None:
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
         )
-        root = restore_tree(options, log, report)
+        scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
+        root = restore_tree(options, log, report, scripts)
     if root and not values["restore_detached"]:
         os.waitpid(root, 0)
 

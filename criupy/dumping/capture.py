@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from criupy.linux import namespaces, syscalls
@@ -51,12 +52,21 @@ class ZombieFacts(NamedTuple):
     stat: bytes
 
 
+class DeadLeader(NamedTuple):
+    """A leader that has ended while others go on: ``stat`` as read, and where in the vdso there is a system call."""
+
+    stat: bytes
+    system_call: int
+
+
 class ProcessFacts(NamedTuple):
     """Everything of one process but its page contents; ``namespaces`` are inode numbers by kind."""
 
     place: Place
     namespaces: dict[str, int]
     threads: tuple[ThreadFacts, ...]
+    """The leader first, also when it has ended: what the process has is told by its facts."""
+    dead_leader: DeadLeader | None
     memory: memory.MemoryFacts
     fs: fs.FsFacts
     shares: frozenset[str]
@@ -93,13 +103,20 @@ def quiet_interpreter() -> Iterator[None]:
 
 def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -> TreeFacts:
     """Read the state of a stopped tree."""
-    clocks = timens.collect(tree.processes[0].pid)
+    clocks = timens.collect(tree.processes[0].speaker)
     living = {process.pid: process for process in tree.processes}
     root = tree.processes[0].pid
     requests, reader = _Requests(features), memory.Reader(table, features)
     return TreeFacts(
         tuple(
-            _collect(living[member.pid], _place(member, root), table, requests, reader.read)
+            _collect(
+                living[member.pid],
+                living.get(member.ppid),
+                _place(member, root),
+                table,
+                requests,
+                reader.read,
+            )
             if member.pid in living
             else ZombieFacts(_place(member, root), _stat(member.pid))
             for member in tree.members
@@ -118,6 +135,9 @@ def _stat(pid: int) -> bytes:
         return file.readall()
 
 
+_Finishes = tuple[tuple[TaskKind, Finish], ...]
+
+
 class _Requests:
     """The batches of threads.  Threads mostly ask for the same, and so do leaders of processes."""
 
@@ -127,28 +147,43 @@ class _Requests:
 
     def of(
         self, process: FrozenProcess, thread: Tracee, more: Callable[[Asking], Finish] | None
-    ) -> tuple[SyscallBatch, tuple[tuple[TaskKind, Finish], ...], Finish | None]:
-        """The batch of a thread, and how kinds and ``more``, who asks after them, make facts of its answers."""
-        subject = Subject(process, thread, self._features)
-        last = self._last.get(subject.is_leader)
+    ) -> tuple[SyscallBatch, dict[int, _Finishes], Finish | None]:
+        """The batch of a thread, and how kinds and ``more``, who asks after them, make facts of its answers.
+
+        The facts are those of the thread, and with the first of a process without leader also those of that one.
+        """
+        subject = Subject(process, thread.tid, self._features)
+        last = self._last.get(subject.is_first)
         if last is not None:
             replay = Replay(last)
             with suppress(Diverged):
                 finishes, after = self._ask(subject, replay, more)
                 return replay.whole(), finishes, after
-        batch = self._last[subject.is_leader] = SyscallBatch()
+        batch = self._last[subject.is_first] = SyscallBatch()
         return batch, *self._ask(subject, batch, more)
 
-    @staticmethod
     def _ask(
-        subject: Subject, ask: Asking, more: Callable[[Asking], Finish] | None
-    ) -> tuple[tuple[tuple[TaskKind, Finish], ...], Finish | None]:
-        kinds = (kind for kind in THREAD_KINDS if kind.per_thread or subject.is_leader)
-        return tuple((kind, kind.collect(subject, ask)) for kind in kinds), more(ask) if more else None
+        self, subject: Subject, ask: Asking, more: Callable[[Asking], Finish] | None
+    ) -> tuple[dict[int, _Finishes], Finish | None]:
+        finishes: dict[int, _Finishes] = {}
+        if subject.is_first and not subject.is_leader:
+            leader = replace(subject, tid=subject.pid, _files={})
+            finishes[leader.tid] = tuple(
+                (kind, kind.collect(leader if kind.per_thread else subject, ask))
+                for kind in THREAD_KINDS
+                if kind.outlives or not kind.per_thread
+            )
+        finishes[subject.tid] = tuple(
+            (kind, kind.collect(subject, ask))
+            for kind in THREAD_KINDS
+            if kind.per_thread or subject.is_leader
+        )
+        return finishes, more(ask) if more else None
 
 
 def _collect(
     process: FrozenProcess,
+    parent: FrozenProcess | None,
     place: Place,
     table: FileTable,
     requests: _Requests,
@@ -156,25 +191,33 @@ def _collect(
 ) -> ProcessFacts:
     """Read the state of a stopped process: from outside what can be, the rest by one batch per thread."""
     asks: dict[int, SyscallBatch] = {}
-    finishes: dict[int, tuple[tuple[TaskKind, Finish], ...]] = {}
+    finishes: dict[int, _Finishes] = {}
     finish_memory: Finish | None = None
     for thread in process.threads:
-        more = read_memory(process) if thread.tid == process.pid else None
-        asks[thread.tid], finishes[thread.tid], after = requests.of(process, thread, more)
+        more = read_memory(process) if thread is process.first else None
+        asks[thread.tid], found, after = requests.of(process, thread, more)
+        finishes |= found
         finish_memory = after or finish_memory
     assert finish_memory is not None
+    speaker = process.speaker
     table.descriptors(process)
-    directories = fs.collect(process.pid, table)
+    directories = fs.collect(speaker, table)
     results = {tid: answers.check() for tid, answers in run_batches(process, asks).items()}
-    memory_facts, shares = finish_memory(results[process.pid]), _shares(process.pid, place.ppid)
+    first = results[process.first.tid]
+    memory_facts, shares = finish_memory(first), _shares(speaker, parent.speaker if parent else 0)
     return ProcessFacts(
         place=place,
-        namespaces=namespaces.identify(process.pid),
-        threads=tuple(ThreadFacts(tid, results[tid], found) for tid, found in finishes.items()),
+        namespaces=namespaces.identify(speaker),
+        threads=tuple(ThreadFacts(tid, results.get(tid, first), found) for tid, found in finishes.items()),
+        dead_leader=_dead_leader(process, memory_facts) if process.lost_its_leader else None,
         memory=memory_facts._replace(runs=()) if "vm" in shares else memory_facts,
         fs=directories,
         shares=shares,
     )
+
+
+def _dead_leader(process: FrozenProcess, facts: memory.MemoryFacts) -> DeadLeader:
+    return DeadLeader(_stat(process.pid), memory.system_call(facts, process.memory.read))
 
 
 _SHAREABLE = {"vm": syscalls.KCMP_VM, "sighand": syscalls.KCMP_SIGHAND, "io": syscalls.KCMP_IO}

@@ -16,6 +16,7 @@ from criupy.dumping import encoding, firstlook
 from criupy.dumping.capture import TreeFacts, collect_tree, quiet_interpreter
 from criupy.dumping.pagesfiles import PagesFiles
 from criupy.errors import NoSuchTask
+from criupy.hooks import NOBODY, Hooks
 from criupy.images.directory import ImageWriter, write_stats
 from criupy.images.pb.inventory_pb2 import stats_entry
 from criupy.linux import family
@@ -48,11 +49,11 @@ class Stopwatch:
         setattr(self, phase, int((time.monotonic() - self._started.pop(phase)) * 1e6))
 
 
-def dump(options: DumpOptions, log: Log, report: Report) -> None:
+def dump(options: DumpOptions, log: Log, report: Report, hooks: Hooks = NOBODY) -> None:
     """Dump ``options.tree`` into ``options.images_dir``.
 
-    Raises `NotDumpable` and `NoSuchTask` before anything is stopped; after any error the task runs on unchanged and the
-    directory holds no usable image set.
+    Raises `NotDumpable` and `NoSuchTask` before anything is stopped, `HookError` when ``hooks`` do; after any error the
+    task runs on unchanged, and but for one after the commit point the directory holds no usable image set.
     """
     features = probe()
     cgroup = Cgroup.at(options.freeze_cgroup) if options.freeze_cgroup is not None else None
@@ -60,8 +61,9 @@ def dump(options: DumpOptions, log: Log, report: Report) -> None:
         log.warning(warning)
         report.line(f"Note: {warning}")
     watch = Stopwatch()
+    hooks.act("pre-dump", options.tree)
     with ImageWriter(options.images_dir) as writer, _outcome(options, cgroup, writer), quiet_interpreter():
-        _dump(options, features, cgroup, writer, watch, log, report)
+        _dump(options, features, cgroup, writer, watch, log, report, hooks)
     log.info("Dumping finished successfully")
 
 
@@ -93,6 +95,7 @@ def _dump(
     watch: Stopwatch,
     log: Log,
     report: Report,
+    hooks: Hooks,
 ) -> None:
     images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), log.run_id)
     members = family.walk(options.tree)
@@ -113,23 +116,29 @@ def _dump(
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again([process.pid for process in tree.processes])
+        hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
         watch.start("memory")
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)
         segments.copy(pages.open)
         watch.stop("memory")
-        if options.leave_running:
+        if options.leave_running and not hooks.are_set:
             frozen.close()
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
         snapshots.write(snapshot, writer)
         pages.finish(sync=options.sync)
         writer.commit(snapshot.inventory, sync=options.sync)
+        hooks.act("post-dump", options.tree)
         if not options.leave_running:
             watch.stop("frozen")
             _end(options, tree)
-    _tell(options, facts, _fate(options, cgroup), watch, log, report)
+        elif hooks.are_set:
+            frozen.close()
+            watch.stop("frozen")
+    written = sum(process.memory.nr_pages for process in facts.processes) - pages.spared
+    _tell(options, facts, written, _fate(options, cgroup), watch, log, report)
 
 
 def _patience(options: DumpOptions) -> float:
@@ -157,10 +166,10 @@ def _fate(options: DumpOptions, cgroup: Cgroup | None) -> str:
 
 
 def _tell(
-    options: DumpOptions, facts: TreeFacts, fate: str, watch: Stopwatch, log: Log, report: Report
+    options: DumpOptions, facts: TreeFacts, pages: int, fate: str, watch: Stopwatch, log: Log, report: Report
 ) -> None:
+    """``pages``: of memory, as many as were written."""
     processes = facts.processes
-    pages = sum(process.memory.nr_pages for process in processes)
     stats = stats_entry()
     stats.dump.freezing_time = watch.freezing
     stats.dump.frozen_time = watch.frozen

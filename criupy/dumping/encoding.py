@@ -146,6 +146,9 @@ def _task(
     facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pagemap: Pagemap, sink: DumpSink
 ) -> TaskImages:
     cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
+    if facts.dead_leader is not None:
+        _, first, *_ = cores.values()
+        taskstate.dead_leader(cores[facts.pid], first, *facts.dead_leader)
     if "io" in facts.shares:
         cores[facts.pid].tc.shares_io = True
     return TaskImages(

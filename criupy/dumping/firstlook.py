@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from criupy.dumping import cgroups
@@ -20,9 +22,10 @@ from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
-_PF_KTHREAD, _PF_EXITING = 0x200000, 0x4  # Source: Linux include/linux/sched.h
+_PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
 
 
+_BY_SIGNAL = 0x7F
 _MOMENT = 0.05
 
 
@@ -50,10 +53,14 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         line
         for pid in pids
         for kind in THREAD_KINDS
-        for line in _of_living(pid, kind.warnings(pid, features), root)
+        for line in _of_living(pid, kind.warnings(family.speaker(pid), features), root)
     ]
     with _refusals(root):
-        return [*said, *FILE_KINDS.warnings(pids, features), *cgroups.warnings(members, cgroup)]
+        return [
+            *said,
+            *FILE_KINDS.warnings(map(family.speaker, pids), features),
+            *cgroups.warnings(members, cgroup),
+        ]
 
 
 @contextmanager
@@ -78,7 +85,7 @@ def _of_living(pid: int, found: Iterable[T], root: int) -> Iterator[T]:
         if pid == root:
             raise
         return
-    if pid == root or not _is_ending(pid):
+    if there and (pid == root or not family.is_ending(pid)):
         yield from there
 
 
@@ -115,9 +122,14 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     named: set[bytes] = set()
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
-        yield from _of_living(pid, memory.obstacles(pid, files, named), root)
+        yield from _of_living(pid, _spoken(pid, lambda it: memory.obstacles(it, files, named)), root)
     yield from FILE_KINDS.outside(pids)
     yield from _shared(pids)
+
+
+def _spoken(pid: int, look: Callable[[int], Iterable[Obstacle]]) -> Iterator[Obstacle]:
+    """What one finds by the number of the thread that speaks for the process."""
+    return (one._replace(pid=pid) for one in look(family.speaker(pid)))
 
 
 def look_again(pids: Sequence[int]) -> None:
@@ -130,16 +142,16 @@ def look_again(pids: Sequence[int]) -> None:
 def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
-    if pid != root and stat.state in "ZX" and os.listdir(f"/proc/{pid}/task") == [str(pid)]:
-        return  # it has died since; of the root more is asked before
+    if pid != root and stat.state in "ZX" and family.is_ending(pid):
+        return  # it has died since, or is about to; of the root more is asked before
     blocking = [] if pid == root else [*_whole_task(pid, comm, stat)]
     yield from blocking
     if blocking:
         return
     yield from _namespaces(pid, comm, root)
     for kind in THREAD_KINDS:
-        yield from kind.obstacles(pid, features)
-    yield from FILE_KINDS.obstacles(pid, kin)
+        yield from _spoken(pid, lambda it, kind=kind: kind.obstacles(it, features))  # type: ignore[misc]
+    yield from _spoken(pid, lambda it: FILE_KINDS.obstacles(it, kin))
 
 
 _SHARED = {
@@ -153,31 +165,26 @@ _SHARED = {
 def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
-        known: Distinct[int] = Distinct(lambda one, other, what=what: syscalls.kcmp_table(one, other, what))  # type: ignore[misc]
+        known: Distinct[int] = Distinct(partial(_compare, what=what))
         for pid in pids:
-            with suppress(ProcessLookupError):
+            with suppress(FileNotFoundError, ProcessLookupError):
                 other, place = known.find(pid)
                 if other is None:
                     known.insert(place, pid)
                     continue
-                if syscalls.kcmp_table(pid, _parent(pid), what) == 0:
+                if _compare(pid, _parent(pid), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
 
 
+def _compare(pid: int, other: int, what: int) -> int:
+    return syscalls.kcmp_table(family.speaker(pid), family.speaker(other), what)
+
+
 def _parent(pid: int) -> int:
     return proc_task.stat(_read(pid, "stat")).ppid
-
-
-def _is_ending(pid: int) -> bool:
-    """A process that has nothing any more, or loses it at this moment, with its only thread."""
-    try:
-        is_alone = os.listdir(f"/proc/{pid}/task") == [str(pid)]
-        return is_alone and bool(proc_task.stat(_read(pid, "stat")).flags & _PF_EXITING)
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def _is_dead(member: family.Member) -> bool:
@@ -194,9 +201,8 @@ def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]
         yield Obstacle(pid, comm, "criupy itself", "cannot be dumped", "name the process to dump")
     elif status["Tgid"] != str(pid):
         yield Obstacle(pid, comm, "thread", f"it is a thread of {status['Tgid']}", "name the process to dump")
-    elif stat.state in "ZX" and len(os.listdir(f"/proc/{pid}/task")) > 1:
-        why = "its main thread has ended while others run, which cannot be dumped yet"
-        yield Obstacle(pid, comm, "task", why, "let the main thread wait for the others (pthread_join)")
+    elif stat.state in "ZX" and not family.is_ending(pid):
+        yield from _without_leader(pid, comm, stat)
     elif stat.state in "ZX":
         yield Obstacle(pid, comm, "task", "it is dead already (a zombie)", "its parent has to wait for it")
     elif stat.flags & _PF_KTHREAD:
@@ -206,14 +212,31 @@ def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]
         yield Obstacle(pid, comm, "task", why, "detach the debugger first")
 
 
+def _without_leader(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]:
+    """A process whose main thread has ended, while others go on."""
+    speaker = family.speaker(pid)
+    try:
+        os.close(syscalls.pidfd_of(speaker))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        why = (
+            "its main thread has ended while others run, and this kernel gives no access to their descriptors"
+        )
+        yield Obstacle(pid, comm, "task", why, "this takes Linux 6.9 (PIDFD_THREAD)")
+    if stat.exit_code & _BY_SIGNAL:
+        why = f"a seccomp filter has killed its main thread alone (signal {stat.exit_code & _BY_SIGNAL})"
+        yield Obstacle(pid, comm, "task", f"{why}, which cannot be restored")
+
+
 def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     """A tree has clocks of its own after a restore, but only one pair of them."""
-    own, theirs = namespaces.identify(os.getpid()), namespaces.identify(pid)
+    own, theirs = namespaces.identify(os.getpid()), namespaces.identify(family.speaker(pid))
     for kind, inode in theirs.items():
         if own.get(kind) != inode and kind not in ("cgroup", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
-    if "time" in theirs and theirs["time"] != namespaces.identify(root).get("time"):
+    if "time" in theirs and theirs["time"] != namespaces.identify(family.speaker(root)).get("time"):
         why = f"the task lives in another one than {root}, which cannot be dumped"
         yield Obstacle(pid, comm, "time namespace", why, "dump it by itself")
 

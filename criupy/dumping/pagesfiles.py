@@ -42,6 +42,11 @@ class PagesFiles:
         while self._descriptors:
             os.close(self._descriptors.pop())
 
+    @property
+    def spared(self) -> int:
+        """Pages that are not stored again for another process."""
+        return sum(family.nr_spared for family in self._families)
+
     def open(self) -> tuple[int, int]:
         """Id and descriptor of one more file."""
         self._used += 1

@@ -46,6 +46,54 @@ def walk(root: int, without_children: Collection[int] = ()) -> list[Member]:
     return list(_walk(root, _ppid(root), frozenset(without_children), _Parents()))
 
 
+_PF_EXITING, _SIGKILL = 0x4, 1 << 8
+"""Source: Linux include/linux/sched.h."""
+
+
+def speaker(pid: int) -> int:
+    """The thread by whose number /proc and the system calls tell of what the threads of a process share.
+
+    That is its leader, or once that has ended (pthread_exit) the first of its threads that has not: of a dead thread
+    there is neither memory nor descriptors.  The process itself when all of its threads are about to end.
+    FileNotFoundError or ProcessLookupError when it is gone.
+    """
+    if not _has_ended(pid, pid):
+        return pid
+    return next((tid for tid in _tids(pid) if not is_ending_thread(pid, tid)), pid)
+
+
+def is_ending(pid: int) -> bool:
+    """Whether a process is gone, or about to be, with all of its threads."""
+    try:
+        return all(is_ending_thread(pid, tid) for tid in _tids(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _tids(pid: int) -> list[int]:
+    return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+
+
+def _has_ended(pid: int, tid: int) -> bool:
+    """Whether a thread is dead, or has begun to die."""
+    with _opened(f"/proc/{pid}/task/{tid}/stat") as file:
+        return bool(procfs.stat(os.read(file, 4096)).flags & _PF_EXITING)
+
+
+def is_ending_thread(pid: int, tid: int) -> bool:
+    """Whether a thread is dead, dies, or has to: who ends a process kills all of its threads.
+
+    Source: Linux kernel/signal.c, ``zap_other_threads``.
+    """
+    try:
+        if _has_ended(pid, tid):
+            return True
+        with _opened(f"/proc/{pid}/task/{tid}/status") as file:
+            return bool(procfs.pending(os.read(file, 1 << 20))[0] & _SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def descends(pid: int, ancestors: Collection[int]) -> bool:
     """Whether a process is one of ``ancestors``, or comes from one by a line of living parents."""
     while pid > 0:

@@ -50,6 +50,23 @@ def _result(answer: int) -> int:
     return answer
 
 
+PIDFD_THREAD, PIDFD_SIGNAL_THREAD_GROUP = os.O_EXCL, 2
+"""Source: Linux include/uapi/linux/pidfd.h; since v6.9."""
+
+
+def pidfd_of(tid: int) -> int:
+    """A pidfd of a process or, by the number of a thread that is no leader, of that; or OSError.
+
+    EINVAL from a kernel that has none of threads (before v6.9).
+    """
+    try:
+        return os.pidfd_open(tid)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+        return os.pidfd_open(tid, PIDFD_THREAD)
+
+
 def pidfd_getfd(pidfd: int, fd: int) -> int:
     """pidfd_getfd(2): a close-on-exec duplicate of the descriptor ``fd`` of another process, or OSError."""
     return _result(_libc.syscall(SYS_pidfd_getfd, pidfd, fd, 0))

@@ -21,6 +21,7 @@ from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, TASK_STOPPED, Snapshot,
 PID_MAX = 4 << 20
 """Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""
 NSIG_ACTIONS = 62
+_EXIT_CODE = 0xFF00
 AUXV_WORDS = 44
 RLIM_NLIMITS = 16
 SIGINFO_SIZE = 128
@@ -152,7 +153,13 @@ def _check_core(task: TaskImages, seccomp: seccomp_entry) -> None:
     _require(len(tc.rlimits.rlimits) <= RLIM_NLIMITS, name, f"has {len(tc.rlimits.rlimits)} resource limits")
     _require(len(tc.comm) < 16 and b"\0" not in tc.comm, name, "comm is too long")
     _check_signals(name, tc.signals_s)
+    _require(task.living, name, "its main thread has ended, and it has no other")
+    code = tc.dead_leader
+    _require(not code & ~_EXIT_CODE, name, f"a main thread does not end with the status {code:#x}")
     for tid, thread in task.threads.items():
+        _require(
+            thread.HasField("thread_info") or tid not in task.living, f"core-{tid}.img", "has no thread_info"
+        )
         _check_thread(f"core-{tid}.img", thread, leader=tid == task.pid, seccomp=seccomp)
 
 
@@ -164,12 +171,12 @@ def _check_machine(name: str, core: core_entry) -> None:
 
 def _check_thread(name: str, core: core_entry, *, leader: bool, seccomp: seccomp_entry) -> None:
     _check_machine(name, core)
-    _require(core.HasField("thread_info"), name, "has no thread_info")
     _require(core.HasField("thread_core"), name, "has no thread_core")
     _require(leader or not core.HasField("tc"), name, "is a thread's, but has a tc as only leaders have")
     thread = core.thread_core
     _require(thread.HasField("creds"), name, "has no credentials")
-    _check_fpregs(name, core.thread_info.fpregs)
+    if core.HasField("thread_info"):
+        _check_fpregs(name, core.thread_info.fpregs)
     _check_scheduler(name, thread)
     _check_signals(name, thread.signals_p)
     _require(thread.pdeath_sig <= 64, name, f"pdeath_sig is {thread.pdeath_sig}")
@@ -298,7 +305,9 @@ def _check_sockets(snapshot: Snapshot) -> None:
             usk, what = entry.usk, f"file {key:#x} (UNIXSK)"
             _require(usk.type in _SOCKET_TYPES, "files.img", f"{what} has type {usk.type}")
             _require(usk.ino not in inodes, "files.img", f"two unix sockets have the inode {usk.ino}")
-            _require(len(usk.name) <= _SUN_PATH + 1, "files.img", f"{what} has a name of {len(usk.name)} bytes")
+            _require(
+                len(usk.name) <= _SUN_PATH + 1, "files.img", f"{what} has a name of {len(usk.name)} bytes"
+            )
             where = usk.name_dir
             good = not where or (where.startswith(b"/") and len(where) < PATH_MAX and b"\0" not in where)
             _require(good, "files.img", f"{what}: the directory of its path is none")
@@ -306,7 +315,9 @@ def _check_sockets(snapshot: Snapshot) -> None:
     name = "sk-queues.img"
     for packet in snapshot.sk_queues:
         entry = packet.entry
-        _require(_is(snapshot.files, entry.id_for, UNIXSK), name, f"there is no unix socket {entry.id_for:#x}")
+        _require(
+            _is(snapshot.files, entry.id_for, UNIXSK), name, f"there is no unix socket {entry.id_for:#x}"
+        )
         for scm in entry.scm:
             _require(scm.type == _SCM_RIGHTS, name, f"a message has control data of the type {scm.type}")
             _require(len(scm.rights) <= _SCM_MAX_FD, name, f"a message has {len(scm.rights)} files")

@@ -161,8 +161,8 @@ class _Reader:
                 text(tc.comm), _arguments(self._directory, images.pid, images.mm, images.pagemap)
             ),
             state=state,
-            marks=marks,
-            threads=len(images.threads),
+            marks=(*marks, "its main thread has ended") if images.lost_its_leader else marks,
+            threads=len(images.living),
             memory=_memory(images.mm, images.pagemap),
             descriptors=tuple(self._descriptors(images)),
             files_of=None if owner == images.pid else owner,

@@ -203,7 +203,7 @@ class ThreadState(NamedTuple):
 
 
 class TaskPlan(NamedTuple):
-    """One living process: its threads (leader first) and the states they start to run with."""
+    """One living process: its threads (leader first, unless that has ended) and the states they start to run with."""
 
     pid: int
     threads: tuple[ThreadState, ...]
@@ -215,6 +215,11 @@ class TaskPlan(NamedTuple):
     """The same of root, working directory and umask."""
     memory: int = 0
     """The same of its address space."""
+
+    @property
+    def tids(self) -> tuple[int, ...]:
+        """Of its threads."""
+        return tuple(thread.tid for thread in self.threads)
 
 
 class StubPlan(NamedTuple):

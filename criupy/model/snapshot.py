@@ -86,6 +86,16 @@ class TaskImages:
     def zombie(self) -> bool:
         return bool(self.core.tc.task_state == TASK_DEAD)
 
+    @property
+    def lost_its_leader(self) -> bool:
+        """Whether its main thread has ended, while others go on."""
+        return not self.zombie and self.core.tc.HasField("dead_leader")
+
+    @property
+    def living(self) -> tuple[int, ...]:
+        """Its threads, the leader first unless that has ended."""
+        return tuple(tid for tid in self.threads if tid != self.pid or not self.lost_its_leader)
+
 
 class SocketPacket(NamedTuple):
     """What waits to be received by the socket with the file id ``entry.id_for``, in the order of the image."""

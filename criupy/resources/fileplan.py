@@ -173,7 +173,9 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     for number in range(len(subject.stub.pages)):
         table.numbers.occupy(number)
     steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
-    for group in sorted(tables, key=lambda group: any(kinds[one.type].carries for one in members[group].values())):
+    for group in sorted(
+        tables, key=lambda group: any(kinds[one.type].carries for one in members[group].values())
+    ):
         holders = tables[group]
         held = any(kinds[entry.type].held for entry in members[group].values())
         if len(holders) > 1 or held or _IN_A_MESSAGE in holders:
@@ -187,9 +189,7 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     return steps, Shared(table.at, made_by, table.memory.mapped)
 
 
-def _on_their_way(
-    snapshot: Snapshot, kinds: Mapping[int, FileKind]
-) -> Iterator[fdtable_pb2.file_entry]:
+def _on_their_way(snapshot: Snapshot, kinds: Mapping[int, FileKind]) -> Iterator[fdtable_pb2.file_entry]:
     """The files in queued messages."""
     ids = (file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights)
     for file_id in dict.fromkeys(ids):

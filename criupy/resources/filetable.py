@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.images.pb import fdtable_pb2
-from criupy.linux import elf, syscalls
+from criupy.linux import elf, family, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData, SocketPacket
@@ -129,9 +129,11 @@ class FileTable:
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
+        """By pid, the speaker of the first process that has the table; the same of directories."""
         self._directories: Distinct[int] = Distinct(_compare_directories)
         self._fs_of: dict[int, int] = {}
         self._descriptors: dict[int, list[tuple[OpenFile, Collected]]] = {}
+        """By speaker."""
         self._paths: dict[int, tuple[bytes, os.stat_result, int, str]] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
@@ -178,7 +180,7 @@ class FileTable:
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
-            ahead = self._ahead[pid] = Ahead(pid)
+            ahead = self._ahead[pid] = Ahead(family.speaker(pid))
             links = [link for _, _, link in ahead.said.values()]
             for kind in dict.fromkeys(self._kinds.values()):
                 kind.prepare(links, self)
@@ -188,16 +190,19 @@ class FileTable:
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
-        self._fs_of[process.pid] = self._directories.first_of(process.pid)
-        known, place = self._tables.find(process.pid)
-        self._table_of[process.pid] = process.pid if known is None else known
+        speaker = process.speaker
+        self._fs_of[process.pid] = self._directories.first_of(speaker)
+        known, place = self._tables.find(speaker)
+        self._table_of[process.pid] = speaker if known is None else known
         if known is not None:
             return
-        self._tables.insert(place, process.pid)
-        found = self._descriptors.setdefault(process.pid, [])
+        self._tables.insert(place, speaker)
+        found = self._descriptors.setdefault(speaker, [])
         obstacles: list[Obstacle] = []
         ahead = self._ahead.pop(process.pid, None)
-        for file in open_files(process.pid, ahead):
+        if ahead is not None and ahead.pid != speaker:
+            ahead = None  # the leader has ended since, and what was opened of it says nothing any more
+        for file in open_files(speaker, ahead):
             one = self._collect(file, obstacles)
             if one is not None:
                 found.append((file, one))
@@ -206,7 +211,7 @@ class FileTable:
             refused: list[Obstacle] = []
             self._received[fd] = 0
             one = self._collect(received(fd), refused)
-            obstacles += (each._replace(pid=process.pid, what=f"{each.what} in a message") for each in refused)
+            obstacles += (each._replace(pid=speaker, what=f"{each.what} in a message") for each in refused)
             if one is not None:
                 self._received[fd] = one.id
         if obstacles:
@@ -222,7 +227,10 @@ class FileTable:
         return self._description(kind, file)
 
     def mapped(self, pid: int, start: int, end: int) -> int:
-        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment."""
+        """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
+
+        ``pid``, here and below: or the thread that speaks for it.
+        """
         return self._path(pid, f"map_files/{start:x}-{end:x}", f"mapping {start:#x}")
 
     def link(self, pid: int, name: str) -> int:
@@ -371,7 +379,10 @@ def _overlaid(named: os.stat_result, found: os.stat_result) -> bool:
 
 
 def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obstacle]:
-    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
+    """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it.
+
+    ``pid``: or the thread that speaks for it.
+    """
     comm = comm_of(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
@@ -390,11 +401,11 @@ _TABLES = {syscalls.KCMP_FILES: "descriptors", syscalls.KCMP_FS: "a working dire
 
 
 def _separate_threads(pid: int, comm: str) -> Iterator[Obstacle]:
-    """Threads that have taken leave of what threads share, with unshare(2)."""
+    """Threads that have taken leave of what threads share, with unshare(2).  The dead have nothing."""
     for tid in map(int, os.listdir(f"/proc/{pid}/task")):
         for what, name in _TABLES.items():
             with suppress(ProcessLookupError):  # a thread that has ended meanwhile
-                if syscalls.kcmp_table(pid, tid, what):
+                if syscalls.kcmp_table(pid, tid, what) and not family.is_ending_thread(pid, tid):
                     why = f"it has {name} of its own, which cannot be dumped yet"
                     yield Obstacle(
                         pid, comm, f"thread {tid}", why, "stop what makes it leave the others (unshare)"

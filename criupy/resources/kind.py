@@ -40,7 +40,7 @@ class Subject:
     """
 
     process: FrozenProcess
-    thread: Tracee
+    tid: int
     features: KernelFeatures
     _files: dict[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -49,12 +49,18 @@ class Subject:
         return self.process.pid
 
     @property
-    def tid(self) -> int:
-        return self.thread.tid
+    def thread(self) -> Tracee:
+        """KeyError for a leader that has ended."""
+        return self.process.thread(self.tid)
 
     @property
     def is_leader(self) -> bool:
-        return self.thread.tid == self.process.pid
+        return self.tid == self.process.pid
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the leader, or in its place if that has ended."""
+        return self.tid == self.process.first.tid
 
     def read(self, name: str) -> bytes:
         if name not in self._files:
@@ -126,10 +132,13 @@ class PlanSubject(NamedTuple):
 
 
 class TaskKind(Protocol):
-    """A part of the state of a thread or (``per_thread`` false: asked for the leader only) of a process."""
+    """A part of the state of a thread or (``per_thread`` false: asked of its first thread) of a process."""
 
     name: str
     per_thread: bool
+    outlives: bool
+    """Of a thread: a leader that has ended has it still, until its process does; it shows in /proc, and who may signal
+    the process depends on it."""
 
     def obstacles(self, pid: int, features: KernelFeatures) -> Iterator[Obstacle]:
         """What in the running task ``pid`` cannot be dumped; no freeze yet, so it may be gone a moment later."""

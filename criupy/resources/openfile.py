@@ -45,7 +45,7 @@ NOBODY = Owner(0, 0, 0, 0, 0)
 
 
 class OpenFile(NamedTuple):
-    """One descriptor of a task.
+    """One descriptor of a task; ``pid`` may be the number of a thread that speaks for it (`family.speaker`).
 
     ``link`` is where ``/proc/PID/fd/N`` leads; ``stat`` is None for what has no path (pipes, sockets, anonymous
     inodes).  ``own`` is a duplicate of the descriptor, open only while the file is being collected.
@@ -131,6 +131,7 @@ class Ahead:
     """
 
     def __init__(self, pid: int) -> None:
+        self.pid = pid
         self.handles: dict[int, int] = {}
         self.said: dict[int, tuple[bytes, fdinfo.FdInfo, bytes]] = {}
         weakref.finalize(self, _close_all, self.handles)
@@ -165,8 +166,8 @@ def _spare_descriptors(wanted: int) -> int:
 
 
 def open_files(pid: int, ahead: Ahead | None = None) -> Iterator[OpenFile]:
-    """The descriptors of a task by number; one that is closed meanwhile is left out."""
-    pidfd = os.pidfd_open(pid)
+    """The descriptors of a task, or of a thread, by number; one that is closed meanwhile is left out."""
+    pidfd = syscalls.pidfd_of(pid)
     try:
         with _directory(f"/proc/{pid}/fd") as links, _directory(f"/proc/{pid}/fdinfo") as infos:
             for fd in sorted(map(int, os.listdir(links))):

@@ -185,12 +185,12 @@ def integer(value: int) -> Data:
     return data(struct.pack("<I", value), f"&{value}")
 
 
-def _buffers(
-    number: int, opts: sockets_pb2.sk_opts_entry, table: TablePlan, about: str
-) -> Iterator[Step]:
+def _buffers(number: int, opts: sockets_pb2.sk_opts_entry, table: TablePlan, about: str) -> Iterator[Step]:
     """Sizes, of which the kernel gives the double, and whether somebody had asked for them."""
     for size, name in ((opts.so_sndbuf, send_buffer(table)), (opts.so_rcvbuf, receive_buffer(table))):
-        yield table.step("setsockopt", number, SOL_SOCKET, name, integer(min(size // 2, 1 << 30)), 4, about=about)
+        yield table.step(
+            "setsockopt", number, SOL_SOCKET, name, integer(min(size // 2, 1 << 30)), 4, about=about
+        )
     if opts.HasField("so_buf_lock"):
         lock = integer(opts.so_buf_lock & 3)
         step = table.step("setsockopt", number, SOL_SOCKET, _SO_BUF_LOCK, lock, 4, about=about)
@@ -213,6 +213,7 @@ def _program(instructions: Iterable[int], about: str) -> Data:
     if len(words) > _BPF_MAXINSNS:
         raise ImageError("files.img", f"{about}: its filter has {len(words)} instructions")
     code = b"".join(
-        struct.pack("<HBBI", word >> 48, word >> 40 & 0xFF, word >> 32 & 0xFF, word & 0xFFFFFFFF) for word in words
+        struct.pack("<HBBI", word >> 48, word >> 40 & 0xFF, word >> 32 & 0xFF, word & 0xFFFFFFFF)
+        for word in words
     )
     return Data((struct.pack("<HHI", len(words), 0, 0), data(code)), f"{{{len(words)} instructions}}")

@@ -14,7 +14,7 @@ from operator import attrgetter
 
 from criupy.log import Log, Report
 from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, TaskPlan
-from criupy.restoring.runner import Answers, at_work, run_queues
+from criupy.restoring.runner import Answers, at_work, compile_steps, run_queues
 from criupy.tracee.stub import StubProcess, StubThread, StubTree
 
 _WORTH_A_SECOND_THREAD = 8 << 20
@@ -41,9 +41,12 @@ class _Builder:
         self.steps: dict[int, _Stages] = {pid: {} for pid in self.living}
         """By pid, what a process does once everyone is there."""
         self.deaths: dict[int, list[Step]] = {}
+        """By pid, what those do who are dead in the images."""
+        self.ends: dict[int, list[Step]] = {}
+        """By pid, what leaders do who have ended in the images, while other threads go on."""
         self.late: list[Step] = []
         """What the nursery does at the end: the threads are there then."""
-        process_of = {thread.tid: task.pid for task in plan.tasks for thread in task.threads}
+        process_of = {tid: task.pid for task in plan.tasks for tid in (task.pid, *task.tids)}
         for step in plan.steps:
             if step.stage > Stage.HOLD:
                 self._file(step, process_of)
@@ -55,6 +58,8 @@ class _Builder:
             self.late.append(step)
         elif step.tid not in process_of:
             self.deaths.setdefault(step.tid, []).append(step)
+        elif step.stage is Stage.ZOMBIES and step.tid not in self.living[process_of[step.tid]].tids:
+            self.ends.setdefault(step.tid, []).append(step)
         else:
             self.steps[process_of[step.tid]].setdefault(step.stage, []).append(step)
 
@@ -70,7 +75,7 @@ class _Builder:
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()
-        if self.deaths or self._is_shared("descriptors") or self._is_shared("directories"):
+        if self.deaths or self.ends or self._is_shared("descriptors") or self._is_shared("directories"):
             self._run(_CONTENT)
             self._let_die()
             self._run(
@@ -134,6 +139,10 @@ class _Builder:
     def _let_die(self) -> None:
         for pid, steps in self.deaths.items():
             self._end(pid, self.tree.processes[pid], steps, Answers())
+        for pid, (*steps, last) in self.ends.items():
+            process = self.tree.processes[pid]
+            run_queues([(process.leader, steps)], self.answers[pid])
+            process.end_leader(compile_steps([last], self.answers[pid]).batch)
 
     # Everything else
 
@@ -162,7 +171,7 @@ class _Builder:
         for stage in stages:
             steps = self.steps[task.pid].get(stage, [])
             if stage is Stage.THREADS:
-                others = [thread.tid for thread in task.threads[1:]]
+                others = [tid for tid in task.tids if tid != task.pid]
                 if others:
                     yield from at_work([(process.leader, pending)], answers)
                     pending = []

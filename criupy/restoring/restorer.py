@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from functools import cache
 
-from criupy.errors import ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.errors import HookError, ImageError, PidInUse, PrivilegeError, RestoreError
+from criupy.hooks import NOBODY, Hooks, Moment
 from criupy.images.codec import BY_NAME
 from criupy.images.directory import ImageDirectory, write_stats
 from criupy.images.pages import PagesFile
@@ -49,10 +50,11 @@ class Stopwatch:
         return int((time.monotonic() - self.started) * 1e6)
 
 
-def restore(options: RestoreOptions, log: Log, report: Report) -> int:
+def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NOBODY) -> int:
     """Restore the image set in ``options.images_dir``; returns the pid of its root, a child of ours (0: a plan only).
 
-    Raises `ImageError` before anything was created, `RestoreError` after everything created is gone.
+    Raises `ImageError` before anything was created, `RestoreError` after everything created is gone; `HookError` when
+    ``hooks`` do, with nothing left either.
     """
     watch = Stopwatch()
     features = probe()
@@ -74,8 +76,10 @@ def restore(options: RestoreOptions, log: Log, report: Report) -> int:
         sysvshm.check(snapshot, segments)
         for check in FILE_KINDS.checks(snapshot):
             check.run()
+        hooks.act("pre-restore", 0)
         with _outcome():
-            _create(the_plan, directory, options, watch, log, report)
+            _create(the_plan, directory, options, watch, log, report, hooks)
+        _after(hooks, "post-resume", the_plan, log)
     _tell(the_plan, options, watch, log, report)
     return the_plan.tasks[0].pid
 
@@ -116,11 +120,12 @@ def _create(
     watch: Stopwatch,
     log: Log,
     report: Report,
+    hooks: Hooks,
 ) -> None:
     """Make the tree, bring it to where every task is ready, and let it go."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
     space = _space(the_plan)
-    unwanted = {thread.tid for task in the_plan.tasks for thread in task.threads} | {*the_plan.stub.helpers}
+    unwanted = {tid for task in the_plan.tasks for tid in (task.pid, *task.tids)} | {*the_plan.stub.helpers}
     _make_room(the_plan)
     with ExitStack() as stack:
         sets = [directory]
@@ -131,10 +136,20 @@ def _create(
         last.enter_context(_segments(the_plan, nursery))
         watch.forking = watch.passed()
         build(the_plan, tree, log, report)
+        hooks.act("post-restore", the_plan.tasks[0].pid)
+        _after(hooks, "pre-resume", the_plan, log)
         if options.pidfile is not None:
             _write_pidfile(options, the_plan.tasks[0].pid)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
+
+
+def _after(hooks: Hooks, moment: Moment, the_plan: RestorePlan, log: Log) -> None:
+    """Moments at which it is too late to say no."""
+    try:
+        hooks.act(moment, the_plan.tasks[0].pid)
+    except HookError as error:
+        log.error(str(error))
 
 
 def _segments(the_plan: RestorePlan, nursery: StubProcess) -> AbstractContextManager[None]:
@@ -189,11 +204,9 @@ def _pages(stack: ExitStack, sets: list[ImageDirectory], file: PagesFile) -> int
 def _write_pidfile(options: RestoreOptions, pid: int) -> None:
     name = os.path.join(options.work_dir, options.pidfile or "")
     try:
-        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        processes.write_pidfile(name, pid)
     except OSError as error:
         raise RestoreError(f"the pidfile {name} cannot be written", errno=error.errno or 0) from error
-    with os.fdopen(descriptor, "w") as file:
-        file.write(str(pid))
 
 
 def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log: Log, report: Report) -> None:

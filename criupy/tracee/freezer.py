@@ -8,6 +8,7 @@ thread then stops at the entry of its handler.  Job-control stops are kept.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -23,12 +24,14 @@ from criupy.tracee.batch import syscall_numbers
 from criupy.tracee.cgroup import BorrowedCgroup, seizable
 from criupy.tracee.frozen import STOP_SIGNALS, FrozenProcess, FrozenTree, reap, status_of
 from criupy.tracee.inject import remove_leftovers
-from criupy.tracee.ptrace import Memory, Step, Tracee, held_signals, nothing
+from criupy.tracee.ptrace import Memory, Step, Stop, Tracee, held_signals, nothing
 from criupy.tracee.space import Space
 
 _CLONE_VFORK = 0x4000
 _VFORK_CALLS = {"58", "56", "435"}  # vfork, clone, clone3
 _PATIENCE = 0.02
+_ATTEMPTS = 5
+_GONE = (errno.ENOENT, errno.ESRCH)
 _EINTR = 4
 _U64 = (1 << 64) - 1
 
@@ -51,8 +54,8 @@ def freeze(pid: int, *, timeout: float = 10.0, step: Step = nothing) -> Iterator
     """Stop all threads of ``pid`` alone; on every way out they go on as if nothing had happened.
 
     What a killed criupy has left in the process is removed first.
-    `NoSuchTask`; `PrivilegeError`; `FreezeError` when somebody else traces a thread, when the main thread has
-    exited, or when a thread (a vfork parent, say) does not stop within ``timeout`` seconds.
+    `NoSuchTask`; `PrivilegeError`; `FreezeError` when somebody else traces a thread, or when a thread (a vfork parent,
+    say) does not stop within ``timeout`` seconds.
     """
     with _frozen(pid, timeout, step, with_children=False) as tree:
         yield tree.processes[0]
@@ -170,7 +173,7 @@ class _TreeFreezer:
             for freezer in list(self._freezers.values()):
                 for tracee in list(freezer.tracees.values()):
                     if tracee.tid != tracee.pid and tracee.has_died():
-                        reap(tracee, time.monotonic())
+                        reap(tracee.pid, tracee.tid, time.monotonic())
 
     def clean(self) -> None:
         """Undo what killed runs of criupy have left."""
@@ -219,12 +222,18 @@ class _TreeFreezer:
     def _meet(self, pid: int) -> _Freezer | None:
         """None for a process that is dead, or dies at this moment."""
         if pid not in self._freezers:
+            speaker = _speaker(pid)
             try:
-                self._freezers[pid] = _Freezer(pid, self._buffer, self.deadline, self.step)
-            except (NoSuchTask, TraceeError):
-                if _has_lost_its_leader(pid):
-                    raise FreezeError(f"task {pid}: its main thread has exited") from None
-                if pid == self.root or os.path.exists(f"/proc/{pid}/exe"):
+                self._freezers[pid] = _Freezer(pid, speaker, self._buffer, self.deadline, self.step)
+            except NoSuchTask:
+                if pid == self.root:
+                    raise
+                return None
+            except TraceeError as error:
+                lives = _has_a_program(pid)
+                if lives and error.errno in _GONE:
+                    return None  # the thread that spoke for it is, or executes a program
+                if lives or pid == self.root:
                     raise
                 return None
         return self._freezers[pid]
@@ -283,13 +292,13 @@ class _TreeFreezer:
 class _Freezer:
     """The tracees of one process, from the first that is seized."""
 
-    def __init__(self, pid: int, buffer: LockedMemory, deadline: float, step: Step) -> None:
+    def __init__(self, pid: int, speaker: int, buffer: LockedMemory, deadline: float, step: Step) -> None:
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
             raise NoSuchTask(f"there is no task {pid}") from error
         try:
-            self.process = FrozenProcess(pid, pidfd, Memory(pid, step=step), buffer)
+            self.process = FrozenProcess(pid, speaker, pidfd, Memory(speaker, step=step), buffer)
         except BaseException:
             os.close(pidfd)
             raise
@@ -300,13 +309,19 @@ class _Freezer:
         self._running: list[Tracee] = []
         self._on_its_way: dict[int, int] = {}
         """By thread, the signal that it stopped for in the end, and still has to get."""
-        self.is_dirty = self._has_leftovers()
+        try:
+            self.is_dirty = self._has_leftovers()
+        except BaseException:
+            self.close()
+            raise
 
     def _has_leftovers(self) -> bool:
         try:
             return Space(self.process).has_leftovers()
+        except (FileNotFoundError, ProcessLookupError) as error:
+            raise TraceeError(f"task {self.process.speaker} has ended", errno=errno.ESRCH) from error
         except TraceeError:
-            if not os.path.exists(f"/proc/{self.process.pid}/exe"):
+            if not _has_a_program(self.process.pid):
                 raise
             return False  # it executes another program at this moment, and the memory of that is new
 
@@ -336,11 +351,11 @@ class _Freezer:
 
     def done(self) -> FrozenProcess:
         process = self.process
-        if process.pid not in self.tracees:
-            raise FreezeError(f"task {process.pid}: its main thread has exited")
-        process.memory.reopen()
-        rest = (self.tracees[tid] for tid in sorted(self.tracees.keys() - {process.pid}))
-        process.threads = (self.tracees[process.pid], *rest)
+        process.threads = tuple(
+            self.tracees[tid] for tid in sorted(self.tracees, key=lambda tid: (tid != process.pid, tid))
+        )
+        process.speaker = process.first.tid
+        process.memory.reopen(process.speaker)
         return process
 
     def settle(self) -> None:
@@ -362,56 +377,73 @@ class _Freezer:
             try:
                 tracee.detach(self._on_its_way.get(tracee.tid, 0))
             except TraceeError:  # killed meanwhile, or not stopping
-                reap(tracee, time.monotonic() + 0.05)
+                reap(tracee.pid, tracee.tid, time.monotonic() + 0.05)
         self.tracees.clear()
         self._running.clear()
         self._on_its_way.clear()
         self.in_vfork = False
 
     def _seize(self, tid: int) -> Tracee | None:
+        """None for a thread that is dead.
+
+        Who executes a program takes over the number of a leader that is dead: of one that could not be seized, and it
+        may be ours already by another number.
+        """
         process = self.process
         tracee = Tracee(process.pid, tid, process.memory, process.buffer, step=self.step)
-        try:
-            tracee.seize()
-        except TraceeError as error:
+        for _ in range(_ATTEMPTS):
+            try:
+                tracee.seize()
+                break
+            except TraceeError as error:
+                why = error
             state, tracer = _state_and_tracer(process.pid, tid)
             if state in ("", "Z", "X"):
                 return None
+            if tracer == os.getpid():
+                break
             if tracer:
                 raise FreezeError(
                     f"task {tid} is traced by {tracer} ({_comm(tracer)})", hint="stop the debugger first"
-                ) from error
-            raise PrivilegeError(f"task {tid} may not be traced: {os.strerror(error.errno)}") from error
+                ) from why
+        else:
+            raise PrivilegeError(f"task {tid} may not be traced: {os.strerror(why.errno)}") from why
         self.tracees[tid] = tracee
-        tracee.interrupt()
+        with contextlib.suppress(TraceeError):  # dead: waiting for it tells
+            tracee.interrupt()
         return tracee
 
     def _halt(self, tracee: Tracee) -> bool:
         """Wait for the stop that was asked for; signals that come first are delivered.  False: it is in vfork."""
         while True:
-            patience = min(self.deadline, time.monotonic() + _PATIENCE)
             try:
-                stop = tracee.wait(patience)
+                stop = tracee.wait(min(self.deadline, time.monotonic() + _PATIENCE))
             except TraceeError:
-                reap(tracee, self.deadline)
+                reap(tracee.pid, tracee.tid, self.deadline)
                 del self.tracees[tracee.tid]
                 return True
             except FreezeError as error:
-                in_vfork = _in_vfork(tracee.pid, tracee.tid)
-                if time.monotonic() >= self.deadline:
-                    raise self._stuck(tracee, error, in_vfork=in_vfork) from error
-                if in_vfork:
+                if _has_left_others(tracee):
+                    del self.tracees[tracee.tid]
+                    return True
+                if not self._urge(tracee, error):
                     return False
-                with contextlib.suppress(TraceeError):  # dead: the next look tells
-                    tracee.interrupt()  # seen with v6.18: who executes a program may not stop for the first
                 continue
-            if stop.event == abi.PTRACE_EVENT_STOP:
+            if _stands(tracee, stop):
                 break
-            tracee.resume(stop.signal)
-        _let_it_go_on_waiting(tracee)
         if stop.signal in STOP_SIGNALS:
             self.process.stopped_by = stop.signal
         return True
+
+    def _urge(self, tracee: Tracee, error: FreezeError) -> bool:
+        """Ask one to stop that does not, once more; False: it is in vfork."""
+        in_vfork = _in_vfork(tracee.pid, tracee.tid)
+        if time.monotonic() >= self.deadline:
+            raise self._stuck(tracee, error, in_vfork=in_vfork) from error
+        if not in_vfork:
+            with contextlib.suppress(TraceeError):  # dead: the next look tells
+                tracee.interrupt()  # seen with v6.18: who executes a program may not stop for the first
+        return not in_vfork
 
     @staticmethod
     def _stuck(tracee: Tracee, error: FreezeError, *, in_vfork: bool) -> FreezeError:
@@ -421,6 +453,22 @@ class _Freezer:
             f"{error}: it is {_doing(tracee)}",
             hint="it stays traced, and stops when that ends, until criupy exits",
         )
+
+
+def _stands(tracee: Tracee, stop: Stop) -> bool:
+    """Whether it has come to the stop that was asked for.
+
+    If not it goes on to that, or has been killed since for one that executes a program: waiting for it tells.
+    """
+    try:
+        if stop.event == abi.PTRACE_EVENT_STOP:
+            _let_it_go_on_waiting(tracee)
+            return True
+        tracee.resume(stop.signal)
+    except TraceeError as error:
+        if error.errno != errno.ESRCH:
+            raise
+    return False
 
 
 def _let_it_go_on_waiting(tracee: Tracee) -> None:
@@ -445,12 +493,20 @@ def _is_zombie(member: Member) -> bool:
         return False
 
 
-def _has_lost_its_leader(pid: int) -> bool:
-    """Whether the main thread is dead and others live."""
-    try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1 and _state_and_tracer(pid, pid)[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def _has_left_others(tracee: Tracee) -> bool:
+    """Whether it was a leader and is dead, of which nobody is told before its other threads are."""
+    return tracee.tid == tracee.pid and _state_and_tracer(tracee.pid, tracee.tid)[0] in ("Z", "X")
+
+
+def _has_a_program(pid: int) -> bool:
+    return os.path.exists(f"/proc/{_speaker(pid)}/exe")
+
+
+def _speaker(pid: int) -> int:
+    """As `family.speaker`; the process itself if it is gone."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return family.speaker(pid)
+    return pid
 
 
 def _state_and_tracer(pid: int, tid: int) -> tuple[str, int]:

@@ -51,9 +51,14 @@ def regs_for_image(regs: Registers) -> Registers:
 
 @dataclass(eq=False)
 class FrozenProcess:
-    """A stopped process.  ``threads``: leader first, all stopped, good until the end of `freeze`."""
+    """A stopped process.  ``threads``: leader first, all stopped, good until the end of `freeze`.
+
+    The leader is not among them when it has ended and others go on (pthread_exit).
+    """
 
     pid: int
+    speaker: int
+    """Whom to ask of what the threads share (`family.speaker`): the first of them, once they are known."""
     pidfd: int
     memory: Memory
     buffer: LockedMemory
@@ -68,8 +73,14 @@ class FrozenProcess:
     """Threads whose seccomp filters are suspended until they are given back."""
 
     @property
-    def leader(self) -> Tracee:
+    def first(self) -> Tracee:
+        """The leader, unless it has ended."""
         return self.threads[0]
+
+    @property
+    def lost_its_leader(self) -> bool:
+        """Whether the leader has ended, while others go on."""
+        return self.first.tid != self.pid
 
     def thread(self, tid: int) -> Tracee:
         """The thread ``tid``; KeyError if there is none."""
@@ -128,8 +139,11 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
         for process in dying:
             process_mrelease(process.pidfd)
         for process in dying:
-            for thread in (*process.threads[1:], *process.threads[:1]):
-                reap(thread, deadline)
+            for tid in (
+                *(thread.tid for thread in process.threads if thread.tid != process.pid),
+                process.pid,
+            ):
+                reap(process.pid, tid, deadline)
         for process in dying:
             ended = select.poll()
             ended.register(process.pidfd, select.POLLIN)
@@ -137,13 +151,13 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
                 raise TraceeError(f"task {process.pid} was killed, but does not end")
 
 
-def reap(tracee: Tracee, deadline: float) -> None:
+def reap(pid: int, tid: int, deadline: float) -> None:
     """Wait for the end of a dying thread; a process of our own keeps its status for whoever waits for it."""
-    keep = os.WNOWAIT if tracee.tid == tracee.pid and _parent(tracee.pid) == os.getpid() else 0
+    keep = os.WNOWAIT if tid == pid and _parent(pid) == os.getpid() else 0
     with held_signals():
         while True:
             try:
-                if os.waitid(os.P_PID, tracee.tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None:
+                if os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None:
                     return
             except ChildProcessError:
                 return

@@ -65,7 +65,7 @@ def remove_leftovers(process: FrozenProcess) -> None:
     """Undo what a killed run has left: every run does so first."""
     batch = SyscallBatch()
     batch.call("getpid")
-    run_batches(process, {process.pid: batch})
+    run_batches(process, {process.first.tid: batch})
 
 
 class MeetingSignals(NamedTuple):
@@ -295,7 +295,7 @@ class _Injection:
         space = Space(process)
         slot, self.leftovers = space.slot()
         self.slot, self.pristine = slot.address, slot.pristine
-        status = _status(process.leader)
+        status = _status(process.first)
         stops = (status["ShdPnd"] | status["SigPnd"]) & _STOPS
         self.signals = MeetingSignals(
             caught=status["SigCgt"],

@@ -69,6 +69,7 @@ class Memory:
     """The memory of a process through /proc/PID/mem: what is mapped, whatever its protection."""
 
     def __init__(self, pid: int, *, step: Step = nothing) -> None:
+        """``pid``: or the number of one of its threads that lives, if its leader does not."""
         self.pid = pid
         self._step = step
         self._fd = self._open()
@@ -79,8 +80,9 @@ class Memory:
         except OSError as error:
             raise TraceeError(f"task {self.pid}: opening its memory", errno=error.errno or 0) from error
 
-    def reopen(self) -> None:
+    def reopen(self, pid: int) -> None:
         """Look at the memory that the process has now: it may have executed another program."""
+        self.pid = pid
         os.close(self._fd)
         self._fd = -1
         self._fd = self._open()

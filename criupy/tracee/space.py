@@ -68,7 +68,7 @@ class Space:
     def __init__(self, process: FrozenProcess) -> None:
         self.process = process
         self.memory = process.memory
-        with open(f"/proc/{process.pid}/maps", "rb", buffering=0) as file:
+        with open(f"/proc/{process.speaker}/maps", "rb", buffering=0) as file:
             self._text = file.readall()
 
     @cached_property
@@ -146,7 +146,7 @@ class Space:
                     yield Slot(RemoteAddress(last), self._in_file(area, last))
 
     def _in_file(self, area: _Area, address: int) -> bytes:
-        path = f"/proc/{self.process.pid}/map_files/{area.start:x}-{area.end:x}"
+        path = f"/proc/{self.process.speaker}/map_files/{area.start:x}-{area.end:x}"
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

@@ -26,6 +26,7 @@ from criupy.linux.syscalls import LockedMemory, set_subreaper
 from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
 from criupy.tracee import blob, guardian
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
+from criupy.tracee.frozen import status_of
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
 _PAGE = 4096
@@ -47,6 +48,7 @@ _CRASHES = frozenset(
 )
 _PATIENCE = 3600.0
 _BIRTH = 10.0
+_LAST_WORDS = 60.0
 _EVERY_SIGNAL = (1 << 64) - 1
 _USER_CS, _USER_DS = 0x33, 0x2B
 
@@ -86,6 +88,11 @@ class StubThread:
 
     def start(self, batch: SyscallBatch) -> None:
         """Let the thread begin; `RestoreError` for a batch that its table does not hold."""
+        self._prepare(batch)
+        self._batch = batch
+        self.tracee.resume()
+
+    def _prepare(self, batch: SyscallBatch) -> None:
         if batch.size > self.capacity:
             raise RestoreError(f"task {self.tid}: {batch.size} bytes of arguments, {self.capacity} at most")
         self.tracee.memory.write(self.table, batch.encode(self.table))
@@ -97,8 +104,6 @@ class StubThread:
         registers.r14 = self.meeting
         registers.cs, registers.ss = _USER_CS, _USER_DS
         self.tracee.set_regs(registers)
-        self._batch = batch
-        self.tracee.resume()
 
     def finish(self) -> Results:
         """Wait for the end of the batch.  `TraceeError` when the thread crashes or dies."""
@@ -118,6 +123,11 @@ class StubThread:
         batch, self._batch = self._batch, None
         return batch.decode(self.tracee.memory.read(self.table, batch.size), tid=self.tid)
 
+    def leave(self, batch: SyscallBatch) -> None:
+        """Let the thread run a batch of which it does not come back, and trace it no more."""
+        self._prepare(batch)
+        self.tracee.detach()
+
     def await_end(self) -> None:
         """Wait until the thread dies of its batch; signals are delivered."""
         while True:
@@ -129,6 +139,33 @@ class StubThread:
 
     def _at_meeting(self) -> bool:
         return bool(self.tracee.regs().rip == self.code + blob.MEETING)
+
+
+def _end_stopped(leader: StubThread) -> None:
+    """Let it run though its process is in a job-control stop.
+
+    Only who is traced can, and nobody can be let go of when it is dead but by a tracer that ends.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def trace() -> None:
+        tracee = Tracee(leader.pid, leader.tid, leader.tracee.memory, Tracee.new_buffer())
+        tracee.seize()
+        wait(tracee, _BIRTH)
+        tracee.resume()
+        _await_death(leader.tid)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(trace).result()
+
+
+def _await_death(tid: int) -> None:
+    """Wait until a leader is dead, of which nobody is told as long as others go on."""
+    deadline = time.monotonic() + _LAST_WORDS
+    while status_of(tid, tid).get("State", "").split()[:1] != ["Z"]:
+        if time.monotonic() > deadline:
+            raise RestoreError(f"task {tid}: its main thread does not end")
+        time.sleep(0.0005)
 
 
 def wait(tracee: Tracee, patience: float = _PATIENCE) -> Stop:
@@ -160,7 +197,10 @@ class Tables:
 
 
 class StubProcess:
-    """A process while it is built: its threads.  ``tables`` are those of its address space, which it may share."""
+    """A process while it is built: its threads.  ``tables`` are those of its address space, which it may share.
+
+    When its leader has ended (`end_leader`), ``leader`` is the thread that stands in for it.
+    """
 
     def __init__(self, leader: StubThread, pidfd: int, buffer: LockedMemory, tables: Tables) -> None:
         self.leader = leader
@@ -168,6 +208,7 @@ class StubProcess:
         self.pidfd = pidfd
         self.threads: dict[int, StubThread] = {leader.tid: leader}
         """By tid, leader first."""
+        self._is_stopped = False
         self._buffer = buffer
 
     @property
@@ -231,6 +272,22 @@ class StubProcess:
         tracee.resume()
         while (stop := wait(tracee, _BIRTH)) != Stop(signal.SIGSTOP, abi.PTRACE_EVENT_STOP):
             tracee.resume(stop.signal if stop.signal == signal.SIGSTOP else 0)
+        self._is_stopped = True
+
+    def end_leader(self, last: SyscallBatch) -> None:
+        """Let the leader make its last call, exit(2); another thread does its work from now on, at its table.
+
+        Nobody may trace a leader that is dead: its parent would not be told of the end of the process.
+        """
+        leader = self.leader
+        heir = next(thread for tid, thread in self.threads.items() if tid != leader.tid)
+        leader.leave(last)
+        if self._is_stopped:
+            _end_stopped(leader)
+        _await_death(leader.tid)
+        del self.threads[leader.tid]
+        heir.table, heir.capacity = leader.table, leader.capacity
+        self.leader = heir
 
     def set_states(self, states: Iterable[ThreadState]) -> None:
         """Give every thread its masks and registers; the stub must be unmapped."""
@@ -276,7 +333,7 @@ class StubProcess:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def reap(self) -> None:
-        for tid in reversed(self.threads):
+        for tid in (*(tid for tid in reversed(self.threads) if tid != self.pid), self.pid):
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, tid, os.WEXITED | abi.WALL)
 

@@ -42,6 +42,7 @@ ROWS = {
     "tree50": Row("50 tasks", {"TASKS": "50"}, "tree_many.c"),
     "tree1000": Row("1,000 tasks", {"TASKS": "1000"}, "tree_many.c"),
     "threads10000": Row("10,000 threads", {"THREADS": "10000"}),
+    "descriptors": Row("2,000 descriptors", {"DESCRIPTORS": "2000"}, "bench_descriptors.c"),
     "cow": Row(
         "1 GiB and a child that changed 1 %", {"TASKS": "2", "MEBIBYTES": "1024"}, "tree_many.c", sizes=True
     ),

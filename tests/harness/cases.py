@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 class Case:
     """A program with its environment; why a real criu cannot do it (at all, or with --leave-running).
 
-    ``criu_dumps``: it is only the restore that criu cannot do, its images say all.  ``refused``: what criupy says of
+    ``criu_dumps``: it is only the restore that criu cannot do, its images say all.  ``criu_restores``: it is only the
+    dump, criu restores the images of criupy.  ``refused``: what criupy says of
     it before anything is stopped.
     """
 
@@ -18,6 +19,7 @@ class Case:
     not_criu: str = ""
     not_criu_running: str = ""
     criu_dumps: bool = False
+    criu_restores: bool = False
     refused: str = ""
 
     def __str__(self) -> str:
@@ -41,12 +43,17 @@ BEYOND_CRIU = {
     "signals.c": "resets an ignored SIGTRAP",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
+LEADERLESS = "refuses a process whose main thread has ended"
 SEGMENTS = "dumps System V segments only with an IPC namespace"
 # Sockets, with images that both write.
 SOCKETS = [
     *(Case("unix_sockets.c", {"TYPE": kind}) for kind in ("stream", "dgram", "seqpacket")),
     *(
-        Case("unix_sockets.c", {"TYPE": kind, "BEYOND_CRIU": "1"}, not_criu="loses names of connections and senders")
+        Case(
+            "unix_sockets.c",
+            {"TYPE": kind, "BEYOND_CRIU": "1"},
+            not_criu="loses names of connections and senders",
+        )
         for kind in ("stream", "dgram", "seqpacket")
     ),
     Case("unix_messages.c"),
@@ -112,10 +119,13 @@ TREES = [
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
     Case("tree_deep.c"),
     *(
-        Case(
-            "tree_dead_leader.c", environment, refused="its main thread has ended while others run",
-            not_criu="refuses a process whose main thread has ended",
-        )
+        Case("tree_dead_leader.c", environment, not_criu=LEADERLESS, criu_restores=True)
         for environment in ({}, {"ROOT": "1"})
     ),
+    Case(
+        "tree_dead_leader.c", {"KILLED": "1"}, not_criu=LEADERLESS,
+        refused="a seccomp filter has killed its main thread alone",
+    ),
+    Case("tree_leaderless.c", not_criu=LEADERLESS, criu_restores=True),
+    Case("tree_leaderless.c", {"BEYOND_CRIU": "1"}, not_criu=LEADERLESS),
 ]  # fmt: skip

@@ -70,7 +70,7 @@ class Observation:
     @classmethod
     def of(cls, pid: int) -> Observation:
         """Look at ``pid``; its threads should be at rest or doing the same thing again and again."""
-        return cls(pid, dict(_facts(Path(f"/proc/{pid}"))))
+        return cls(pid, dict(_facts(Path(f"/proc/{speaker(pid)}"))))
 
     def again(self) -> Observation:
         """The same process as it is now."""
@@ -155,6 +155,19 @@ def stat_of(pid: int) -> list[str] | None:
     return None if text is None else text.rpartition(")")[2].split()
 
 
+def _state(tid: int) -> str:
+    state = (stat_of(tid) or ["gone"])[0]
+    return "running" if state in "RSD" else state
+
+
+def speaker(pid: int) -> int:
+    """By whose number ``/proc`` tells of what threads share: a thread that lives, if the main thread does not."""
+    if (stat_of(pid) or ["Z"])[0] not in "ZX":
+        return pid
+    others = sorted(map(int, _listed(Path(f"/proc/{pid}/task"))))
+    return next((tid for tid in others if (stat_of(tid) or ["Z"])[0] not in "ZX"), pid)
+
+
 def start_time(pid: int) -> int | None:
     """When it was born, in clock ticks of its own boot time: with the pid, what tells two processes apart."""
     stat = stat_of(pid)
@@ -162,18 +175,24 @@ def start_time(pid: int) -> int | None:
 
 
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
-    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, state, threads, descriptors.
+    """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, threads, files.
 
-    Of descriptors the number and the flags, close-on-exec with them.
+    Of threads how they are; of descriptors the number and the flags, close-on-exec with them.
     """
     shape: dict[int, tuple[object, ...]] = {}
     for member in tree_of(pid):
         if (stat := stat_of(member)) is not None:
             name = (_read(Path(f"/proc/{member}/comm")) or "").strip()
             parent = "ours" if member == pid else int(stat[1])
-            state = "running" if stat[0] in "RSD" else stat[0]
-            threads = sorted(map(int, _listed(Path(f"/proc/{member}/task"))))
-            shape[member] = (name, parent, int(stat[2]), int(stat[3]), state, threads, _descriptor_flags(member))
+            threads = {tid: _state(tid) for tid in sorted(map(int, _listed(Path(f"/proc/{member}/task"))))}
+            shape[member] = (
+                name,
+                parent,
+                int(stat[2]),
+                int(stat[3]),
+                threads,
+                _descriptor_flags(speaker(member)),
+            )
     return shape
 
 

@@ -41,6 +41,11 @@ def test_criupy_restores_what_criu_dumps_and_cannot_restore(case, target, criupy
     passes(target(case.program, **case.environment, RESTORED="1"), criu, criupy, images)
 
 
+@pytest.mark.parametrize("case", [case for case in TREES if case.criu_restores], ids=str)
+def test_criu_restores_what_criupy_dumps_and_criu_cannot_dump(case, target, criupy, criu, images):
+    passes(target(case.program, **case.environment, RESTORED="1"), criupy, criu, images)
+
+
 @pytest.mark.parametrize("program", WORKING)
 def test_working_trees(program, target, pair, images):
     dumper, restorer = pair

@@ -73,7 +73,9 @@ def test_who_is_connected_to_others(kind, server, place, target, criupy, images)
         ours = server.accept(ours)
     ino = os.fstat(ours.fileno()).st_ino
     said = refusal(criupy, process, images)
-    assert f"it is connected to socket {ino} ({place / 'server'}), which is not dumped; {os.getpid()} (" in said
+    assert (
+        f"it is connected to socket {ino} ({place / 'server'}), which is not dumped; {os.getpid()} (" in said
+    )
     process.ask()
     assert ours.recv(10) == b"ping"
 

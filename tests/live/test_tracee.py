@@ -359,9 +359,10 @@ def test_threads_that_come_and_go(target):
     process.ask()
 
 
-def test_program_that_executes_itself(target):
+@pytest.mark.parametrize("environment", [{}, {"LEADERLESS": "1"}], ids=["by its leader", "by another thread"])
+def test_program_that_executes_itself(environment, target):
     """Its threads die for that, and are seen to be dead by nobody but us: not to look at them is to wait for ever."""
-    process = target("exec_storm.c")
+    process = target("exec_storm.c", **environment)
     for _ in range(200):
         with freeze(process.pid, timeout=30) as frozen:
             assert frozen.threads

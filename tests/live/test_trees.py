@@ -136,6 +136,25 @@ def test_cycles(program, target, under_test, place):
     process.ask()
 
 
+def test_who_has_lost_its_main_thread_ends_while_criupy_waits(target, criupy, images):
+    """Its parent is told of the end, as nobody traces the main thread any more."""
+    process = target("tree_leaderless.c", BEYOND_CRIU="1", RESTORED="1")
+    criupy.dump(process, images)
+    process.wait_gone()
+    command = [criupy.path, "restore", "-D", str(images), "-o", "restore.log", "-v4"]
+    with (images / "output").open("wb") as output:
+        restore = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        wait_until("the tree is there", lambda: process.is_ours() or restore.poll() is not None)
+        (process.directory / "go").touch()
+        wait_until("the tree has ended", lambda: restore.poll() is not None, timeout=30)
+        process.expect_no_failure()
+        assert "PASS\n" in process.log, (images / "output").read_text()
+    finally:
+        restore.kill()
+        restore.wait()
+
+
 def test_the_same_images_restore_again(target, under_test, images):
     process = target("tree_workers.c", WORKERS="8")
     under_test.dump(process, images)
@@ -167,9 +186,10 @@ def problem_of_dump(engine, process, images, *options):
     return ""
 
 
-def test_storm(target, under_test, place):
+@pytest.mark.parametrize("environment", [{}, {"LEADERLESS": "1"}], ids=["storm", "leaderless"])
+def test_storm(environment, target, under_test, place):
     """Children come and go while the tree is walked: a dump gets all of them, or gives up and harms none."""
-    process = target("tree_storm.c")
+    process = target("tree_storm.c", **environment)
     for attempt in range(3):
         images = place / f"images-{attempt}"
         process.expect_progress()
@@ -233,3 +253,14 @@ def test_a_failing_restore_leaves_nothing(obstacle, target, under_test, images):
     assert_nothing_is_left(process, before)
     under_test.restore(process, images)
     process.ask()
+
+
+def test_what_relatives_share_is_stored_and_counted_once(target, criupy, images):
+    process = target("tree_many.c", TASKS="3", MEBIBYTES="4")
+    outcome = criupy.dump(process, images)
+    stored = sum(path.stat().st_size for path in images.glob("**/pages-*.img")) / 2**20
+    assert 4 < stored < 8
+    assert f", {stored:.1f} MiB of memory" in outcome.output
+    process.wait_gone()
+    criupy.restore(process, images)
+    process.expect_progress()

@@ -47,6 +47,8 @@ __attribute__((target("avx"), noinline)) static int avx_round(unsigned seed)
 	return 1;
 }
 
+static atomic_int started;
+
 static void *work(void *argument)
 {
 	unsigned me = (unsigned)(uintptr_t)argument;
@@ -54,6 +56,7 @@ static void *work(void *argument)
 
 	for (int i = 0; i < 64; i++)
 		local_pattern[i] = me * 0x01010101u + i;
+	started++;
 	while (!done) {
 		CHECK(avx_round(me * 1000 + rounds % 1000));
 		local_sum += me + 1;
@@ -92,6 +95,8 @@ int main(void)
 	MUST(beat != MAP_FAILED);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		MUST(pthread_create(&thread[i], NULL, work, (void *)i) == 0);
+	while (started < THREADS)
+		sleep_ms(1);
 	ready();
 	pthread_mutex_lock(&lock);
 	done = 1;

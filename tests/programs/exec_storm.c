@@ -1,5 +1,6 @@
 /*
  * Executes itself again and again, with threads that have to die for it each time.  The file "beat" has the count.
+ * With LEADERLESS it is another thread that does so, while the main thread ends.
  */
 #include "selfcheck.h"
 #include <pthread.h>
@@ -11,6 +12,17 @@ static void *waits(void *unused)
 {
 	for (;;)
 		pause();
+	return unused;
+}
+
+static char *program;
+
+static void *executes(void *unused)
+{
+	char *again[] = { program, "again", NULL };
+
+	execv("/proc/thread-self/exe", again);
+	MUST(0);
 	return unused;
 }
 
@@ -31,7 +43,12 @@ int main(int count, char **arguments)
 
 		MUST(pthread_create(&thread, NULL, waits, NULL) == 0);
 	}
-	char *again[] = { arguments[0], "again", NULL };
-	execv("/proc/self/exe", again);
-	MUST(0);
+	program = arguments[0];
+	if (getenv("LEADERLESS") != NULL) {
+		pthread_t thread;
+
+		MUST(pthread_create(&thread, NULL, executes, NULL) == 0);
+		syscall(SYS_exit, 0);
+	}
+	executes(NULL);
 }

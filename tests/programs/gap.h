@@ -51,7 +51,7 @@ static long number(const char *name)
 }
 
 /* `size` bytes in pages of 4 KiB, with random content. */
-static uint64_t *random_memory(size_t size)
+static inline uint64_t *random_memory(size_t size)
 {
 	uint64_t random = 88172645463325252ULL;
 
@@ -66,7 +66,7 @@ static uint64_t *random_memory(size_t size)
 	return memory;
 }
 
-static uint64_t sum(const uint64_t *memory, size_t size)
+static inline uint64_t sum(const uint64_t *memory, size_t size)
 {
 	uint64_t sum = 0;
 

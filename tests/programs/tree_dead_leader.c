@@ -1,9 +1,12 @@
 /*
  * The main thread of a process has ended, two others go on.  So it is with a child (by the system call), and with ROOT
- * with the root too (by pthread_exit).
+ * with the root too (by pthread_exit).  With KILLED it is a seccomp filter of its own that ends the child's main thread.
  */
 #include "tree.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <sys/prctl.h>
 
 static atomic_long counted;
 static pid_t below;
@@ -54,6 +57,21 @@ static void *of_child(void *unused)
 	return unused;
 }
 
+static void be_killed(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_THREAD),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { 4, code };
+
+	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	syscall(SYS_getppid);
+}
+
 static void in_child(void *unused)
 {
 	pthread_t threads[2];
@@ -61,6 +79,8 @@ static void in_child(void *unused)
 	(void)unused;
 	was = identity();
 	MUST(pthread_create(&threads[0], NULL, count, NULL) == 0 && pthread_create(&threads[1], NULL, of_child, NULL) == 0);
+	if (getenv("KILLED") != NULL)
+		be_killed();
 	syscall(SYS_exit, 0);
 }
 

@@ -1,8 +1,10 @@
 /*
  * A child every millisecond, each of which lives for five and exits with a code of its own.  The root reaps them, each
- * once and with its code; the file "beat" has the count.
+ * once and with its code; the file "beat" has the count.  With LEADERLESS the main thread of each ends early, and one of
+ * two others ends the process.
  */
 #include "tree.h"
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 
@@ -14,6 +16,22 @@ static struct {
 } alive[ALIVE];
 
 static _Atomic int64_t *beat;
+
+static void *live(void *code)
+{
+	sleep_ms(5);
+	_exit(*(int *)code);
+	return NULL;
+}
+
+static void leave_others(int *code)
+{
+	pthread_t threads[2];
+
+	for (int i = 0; i < 2; i++)
+		MUST(pthread_create(&threads[i], NULL, live, code) == 0);
+	syscall(SYS_exit, 0);
+}
 
 /* Reaps who has ended. */
 static void reap(void)
@@ -55,8 +73,9 @@ int main(void)
 			code = (code + 1) % 100;
 			pid_t pid = fork();
 			if (pid == 0) {
-				sleep_ms(5);
-				_exit(code);
+				if (getenv("LEADERLESS") != NULL)
+					leave_others(&code);
+				live(&code);
 			}
 			CHECK(pid > 0);
 			alive[free_slot].pid = pid;

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from criupy.linux.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 
 _LINE = re.compile(
-    rb"^([0-9a-f]+)-([0-9a-f]+) ([-r])([-w])([-x])([sp]) "
-    rb"([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *([^\n]*)$",
-    re.MULTILINE,
+    rb"([0-9a-f]+)-([0-9a-f]+) ([-r])([-w])([-x])([sp]) "
+    rb"([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *([^\n]*)"
 )
 _PAGE_SIZE = re.compile(rb"\nKernelPageSize: +(\d+) kB")
 _PROTECTION_KEY = re.compile(rb"\nProtectionKey: +(\d+)")
@@ -52,10 +52,7 @@ class Mapping(NamedTuple):
 
 def parse_maps(text: bytes) -> list[Mapping]:
     """The mappings in ``maps``, ascending.  ValueError for a line of another form."""
-    found = [_mapping(match) for match in _LINE.finditer(text)]
-    if len(found) != text.count(b"\n"):
-        raise ValueError("a line of maps has an unknown form")
-    return found
+    return [_mapping(line) for line in text.removesuffix(b"\n").split(b"\n")] if text else []
 
 
 def parse_smaps(text: bytes) -> list[Mapping]:
@@ -73,16 +70,15 @@ def _smaps(text: bytes) -> Iterator[Mapping]:
         end = block.index(b"\n")
         words = block[:end]
         flags = sets.get(words) or sets.setdefault(words, frozenset(words.decode().split()))
-        line = _LINE.match(head, at)
-        if line is None:
-            raise ValueError("smaps has an unknown form")
+        line = head[at : head.find(b"\n", at)]
         size = _PAGE_SIZE.search(head, at) if "ht" in flags else None
         key = _PROTECTION_KEY.search(head, at) if has_keys else None
+        known = line, int(size[1]) << 10 if size else 4096, int(key[1]) if key else 0, flags
+        mapping = _mapping(*known)
         in_common = _kilobytes(head, b"\nShared_Dirty:", at) > 0 or (
-            line[10] == b"0" and _kilobytes(head, b"\nShared_Clean:", at) > 0
+            not mapping.inode and _kilobytes(head, b"\nShared_Clean:", at) > 0
         )
-        page_size = int(size[1]) << 10 if size else 4096
-        yield _mapping(line, page_size, int(key[1]) if key else 0, flags, in_common=in_common)
+        yield _mapping(*known, in_common=True) if in_common else mapping
         head, at = block, end + 1
     if at != len(head):
         raise ValueError("smaps shows no VmFlags for its last mapping")
@@ -94,14 +90,19 @@ def _kilobytes(text: bytes, name: bytes, at: int) -> int:
     return int(text[start + len(name) : text.index(b" kB", start)]) if start >= 0 else 0
 
 
+@lru_cache(maxsize=4096)
 def _mapping(
-    match: re.Match[bytes],
+    line: bytes,
     page_size: int = 4096,
     protection_key: int = 0,
     flags: frozenset[str] = frozenset(),
     *,
     in_common: bool = False,
 ) -> Mapping:
+    """Kept: processes with a common ancestor mostly have the same mappings."""
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise ValueError("a line of maps or smaps has an unknown form")
     start, end, read, write, execute, share, offset, major, minor, inode, name = match.groups()
     prot = (PROT_READ if read == b"r" else 0) | (PROT_WRITE if write == b"w" else 0)
     return Mapping(

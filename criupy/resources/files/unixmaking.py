@@ -224,7 +224,9 @@ class _Making:
         for usk in sorted(waiting, key=lambda usk: place.get(usk.ino, len(place))):
             target = self._target(usk)
             if target.state != LISTEN:
-                raise ImageError("files.img", f"{_about(usk)} waits for {_about(target)}, which does not listen")
+                raise ImageError(
+                    "files.img", f"{_about(usk)} waits for {_about(target)}, which does not listen"
+                )
             yield from self._connect(usk, target, self._waits(usk))
 
     def _connect(self, usk: Usk, target: Usk, who: Who) -> Iterator[Step]:
@@ -265,7 +267,9 @@ class _Making:
         table, about = self.table, _about(usk)
         ends = Out(Ref("socketpair", usk.id), 8)
         kind = usk.type | _SOCK_NONBLOCK
-        yield from self._with_ids(who, table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=about))
+        yield from self._with_ids(
+            who, table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=about)
+        )
         if who.pid == NURSERY:
             return table.numbers.take(), table.numbers.take()
         maker = table.numbers.take()
@@ -305,7 +309,9 @@ class _Making:
         if None in ways and self.stranger is None:
             self.stranger = self.table.numbers.take()
             kind = _DGRAM | _SOCK_NONBLOCK
-            yield self.table.step("socket", AF_UNIX, kind, 0, expect=self.stranger, about="a sender who is gone")
+            yield self.table.step(
+                "socket", AF_UNIX, kind, 0, expect=self.stranger, about="a sender who is gone"
+            )
         senders = [self.stranger if way is None else way for way in ways]
         by_sender: dict[int | None, list[SocketPacket]] = {}
         for sender, packet in zip(senders, packets, strict=True):
@@ -334,7 +340,9 @@ class _Making:
             return counterpart
         if not usk.name or usk.type != _DGRAM:
             raise ImageError("sk-queues.img", f"nobody can send to {_about(usk)}")
-        sender = next((one for one in self.socks if name and one.type == _DGRAM and _plain(one) == name), None)
+        sender = next(
+            (one for one in self.socks if name and one.type == _DGRAM and _plain(one) == name), None
+        )
         return None if sender is None else self.table.at[sender.id]
 
     def _make_room(self, sender: int, packets: Sequence[SocketPacket]) -> Iterator[Step]:
@@ -384,7 +392,9 @@ class _Making:
             number = table.at[usk.id]
             yield from sockopts.plan(number, usk.opts, table, _about(usk))
             if usk.flags & SETTABLE != os.O_NONBLOCK:
-                yield table.step("fcntl", number, F_SETFL, usk.flags & SETTABLE & ~os.O_ASYNC, about=_about(usk))
+                yield table.step(
+                    "fcntl", number, F_SETFL, usk.flags & SETTABLE & ~os.O_ASYNC, about=_about(usk)
+                )
 
 
 _SHUTDOWNS = {sockets_pb2.READ: 0, sockets_pb2.WRITE: 1, sockets_pb2.BOTH: 2}

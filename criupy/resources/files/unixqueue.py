@@ -190,7 +190,9 @@ def _peek_at(sock: socket.socket, place: int, size: int = _MESSAGE) -> Packet | 
     return _peek(sock, size, lambda: sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, place))
 
 
-def _peek(sock: socket.socket, size: int = _MESSAGE, again: Callable[[], None] = lambda: None) -> Packet | None:
+def _peek(
+    sock: socket.socket, size: int = _MESSAGE, again: Callable[[], None] = lambda: None
+) -> Packet | None:
     """One look; None when there is nothing.  ``again`` prepares for one with more room."""
     try:
         content, control, flags, address = sock.recvmsg(size, _CONTROL, _PEEK)
@@ -199,7 +201,9 @@ def _peek(sock: socket.socket, size: int = _MESSAGE, again: Callable[[], None] =
     rights, creds = _control(control)
     if flags & socket.MSG_CTRUNC:
         _close(rights)
-        raise TraceeError("files in a unix socket cannot be received", hint="raise the limit of open files (ulimit -n)")
+        raise TraceeError(
+            "files in a unix socket cannot be received", hint="raise the limit of open files (ulimit -n)"
+        )
     if flags & socket.MSG_TRUNC:
         _close(rights)
         if size >= _LARGEST:

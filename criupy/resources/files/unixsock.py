@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle, TraceeError
 from criupy.images.pb import fdtable_pb2
-from criupy.linux import processes, sockdiag
+from criupy.linux import family, processes, sockdiag
 from criupy.linux.sockdiag import ESTABLISHED, LISTEN, UnixSocket
 from criupy.model.plan import Step
 from criupy.resources import sockopts
@@ -99,7 +99,9 @@ class UnixSock(FileKind):
     def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
         """The guard, if somebody is going to need it."""
         inodes = {_inode(link) for link in links if link.startswith(b"socket:[")}
-        if inodes and any(one.ino in inodes and _has_messages(one) for one in sockdiag.unix_sockets().values()):
+        if inodes and any(
+            one.ino in inodes and _has_messages(one) for one in sockdiag.unix_sockets().values()
+        ):
             _guard(table)
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
@@ -276,7 +278,10 @@ def problem(
 def _problem_of_pending(one: UnixSocket, is_inside: Callable[[int], bool]) -> tuple[str, str] | None:
     hint = "let the program accept its connections first"
     if 0 in one.pending:
-        return "who has connected to it went before that was accepted, and what they sent nobody can read", hint
+        return (
+            "who has connected to it went before that was accepted, and what they sent nobody can read",
+            hint,
+        )
     for ino in one.pending:
         if not is_inside(ino):
             return f"it has not yet accepted socket {ino}, which is not dumped", hint
@@ -325,15 +330,18 @@ def obstacles(pids: Iterable[int]) -> Iterator[Obstacle]:
             with suppress(FileNotFoundError, ProcessLookupError):
                 why, hint = found
                 holder = strangers().get(known.peer(one))
-                yield _obstacle(pid, fd, f"{why}; {processes.describe(holder)} has it" if holder else why, hint)
+                yield _obstacle(
+                    pid, fd, f"{why}; {processes.describe(holder)} has it" if holder else why, hint
+                )
 
 
 def _sockets_of(pid: int) -> Iterator[tuple[int, int]]:
     """Descriptor and inode of each."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        for name in os.listdir(f"/proc/{pid}/fd"):
+        directory = f"/proc/{family.speaker(pid)}/fd"
+        for name in os.listdir(directory):
             with suppress(FileNotFoundError):
-                link = os.readlink(os.fsencode(f"/proc/{pid}/fd/{name}"))
+                link = os.readlink(os.fsencode(f"{directory}/{name}"))
                 if link.startswith(b"socket:["):
                     yield int(name), _inode(link)
 

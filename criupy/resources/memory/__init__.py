@@ -10,6 +10,7 @@ from criupy.resources.memory.dump import (
     encode_mm,
     family_pagemap,
     pagemap,
+    system_call,
 )
 from criupy.resources.memory.heritage import NOTHING, Heritage, after, bequest
 from criupy.resources.memory.restore import choose_stub_base, plan, plan_bequest
@@ -34,4 +35,5 @@ __all__ = [
     "pagemap",
     "plan",
     "plan_bequest",
+    "system_call",
 ]

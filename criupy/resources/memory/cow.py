@@ -55,6 +55,12 @@ class Family(NamedTuple):
     def nr_pages(self) -> int:
         return sum(piece.end - piece.start for piece in self.pieces) // mman.PAGE
 
+    @property
+    def nr_spared(self) -> int:
+        """Pages that are not stored, as others of the family have them too."""
+        had = sum(end - start for ranges in self.shared.values() for start, end in ranges) // mman.PAGE
+        return had - self.nr_pages
+
 
 def find(processes: Sequence[MemoryFacts], parents: Mapping[int, int]) -> list[Family]:
     """The families among stopped processes; ``parents`` by pid.  Who shares nothing is in none."""
@@ -132,8 +138,8 @@ def _common(parent: MemoryFacts, child: MemoryFacts) -> Iterator[_Range]:
     if not both:
         return
     with (
-        open(f"/proc/{parent.pid}/pagemap", "rb", buffering=0) as one,
-        open(f"/proc/{child.pid}/pagemap", "rb", buffering=0) as other,
+        open(f"/proc/{parent.speaker}/pagemap", "rb", buffering=0) as one,
+        open(f"/proc/{child.speaker}/pagemap", "rb", buffering=0) as other,
     ):
         for start, end in both:
             yield from _same_frames(one.fileno(), other.fileno(), start, end)

@@ -13,7 +13,7 @@ from criupy.images.pb import memory_pb2
 from criupy.linux import mman
 from criupy.resources.memory import content, cow
 from criupy.resources.memory.layout import Layout, parse_layout
-from criupy.resources.memory.vma import GUARD, KnownFiles, Vma, read_vmas
+from criupy.resources.memory.vma import GUARD, VDSO, KnownFiles, Vma, read_vmas
 
 if TYPE_CHECKING:
     from criupy.linux.features import KernelFeatures
@@ -23,18 +23,20 @@ if TYPE_CHECKING:
     from criupy.tracee.frozen import FrozenProcess
 
 _WORTH_A_THREAD = 64 << 20
+_SYSTEM_CALL = b"\x0f\x05"
 Progress = Callable[[str, int, int], None]
 """Told the label, what is done and what there is, in bytes."""
 
 
 class MemoryFacts(NamedTuple):
-    """One address space.
+    """One address space, of the process ``pid`` and read by the number of its thread ``speaker``.
 
     ``vmas`` are ascending, ``files`` the file ids by the start of the mapping, ``guards`` have (start, end),
     ``runs`` are the pages that go to the image, ``exe`` is a file id.
     """
 
     pid: int
+    speaker: int
     vmas: tuple[Vma, ...]
     files: dict[int, int]
     guards: tuple[tuple[int, int], ...]
@@ -62,20 +64,21 @@ class Reader:
         self._files: KnownFiles = {}
 
     def read(self, process: FrozenProcess) -> Callable[[Asking], Callable[[Results], MemoryFacts]]:
-        """Reads one; what its leader has to be asked goes to the function that is returned.
+        """Reads one; what a thread of it has to be asked goes to the function that is returned.
 
         Raises `NotDumpable` for what has appeared since the first look.
         """
-        pid = process.pid
-        vmas, found = _look(pid, self._features, self._files)
-        files = _file_ids(pid, vmas, self._table)
-        exe = self._table.link(pid, "exe")
-        stat, auxv = _read(pid, "stat"), _read(pid, "auxv")
+        speaker = process.speaker
+        vmas, found = _look(speaker, self._features, self._files)
+        files = _file_ids(speaker, vmas, self._table)
+        exe = self._table.link(speaker, "exe")
+        stat, auxv = _read(speaker, "stat"), _read(speaker, "auxv")
 
         def ask(asking: Asking) -> Callable[[Results], MemoryFacts]:
             brk = asking.call("brk", 0)
             return lambda results: MemoryFacts(
-                pid=pid,
+                pid=process.pid,
+                speaker=speaker,
                 vmas=tuple(vmas),
                 files=files,
                 guards=tuple(content.guards_of(found, vmas)),
@@ -135,11 +138,20 @@ def _file_ids(pid: int, vmas: list[Vma], table: FileTable) -> dict[int, int]:
     return found
 
 
+def system_call(facts: MemoryFacts, read: Callable[[int, int], bytes]) -> int:
+    """Where in the vdso there is an instruction that makes a system call; 0 without one.  ``read(address, size)``."""
+    for vma in facts.vmas:
+        if vma.status & VDSO:
+            found = read(vma.start, vma.end - vma.start).find(_SYSTEM_CALL)
+            return vma.start + found if found >= 0 else 0
+    return 0
+
+
 def copy_pages(
     facts: MemoryFacts, family: cow.Family | None, pages_fd: int, progress: Progress | None = None
 ) -> None:
     """Copies the pages that the frozen process has alone to the start of ``pages_fd``, in the order of the pagemap."""
-    content.copy_runs(facts.pid, _own_runs(facts, family), pages_fd, progress)
+    content.copy_runs(facts.speaker, _own_runs(facts, family), pages_fd, progress)
 
 
 def copy_family(
@@ -149,7 +161,7 @@ def copy_family(
     offset = 0
     for owner, pieces in groupby(family.pieces, attrgetter("owner")):
         _, runs = cow.split(facts[owner].runs, [(piece.start, piece.end) for piece in pieces])
-        content.copy_runs(owner, runs, pages_fd, progress, offset=offset)
+        content.copy_runs(facts[owner].speaker, runs, pages_fd, progress, offset=offset)
         offset += sum(run.end - run.start for run in runs)
 
 

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle
@@ -201,8 +202,9 @@ _REFUSED = {
 _TELLING = frozenset(_FLAGS) | frozenset(_ADVICE) | frozenset(_REFUSED) | {"dp", "lf", "sl"}
 
 
+@lru_cache(maxsize=4096)
 def classify(mapping: Mapping, file: MappedFile | None) -> Vma:
-    """The area of one mapping.  Raises `Refusal`."""
+    """The area of one mapping; kept, as relatives have the same.  Raises `Refusal`."""
     telling = mapping.flags & _TELLING  # mostly none, which makes this quick
     if not mapping.has_file and mapping.name in _SPECIAL:
         madv = _advice(telling)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 class Dumpable:
     """A kind that can always be dumped and given back as it was."""
 
+    outlives = False
+
     def obstacles(self, pid: int, features: KernelFeatures) -> Iterator[Obstacle]:
         return iter(())
 

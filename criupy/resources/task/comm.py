@@ -29,6 +29,7 @@ class Comm(Dumpable):
 
     name = "comm"
     per_thread = True
+    outlives = True
 
     def collect(self, subject: Subject, ask: Asking) -> Finish:
         status, leader = subject.read("status"), subject.is_leader

@@ -44,12 +44,14 @@ class CredsFacts(NamedTuple):
 class Creds(Dumpable):
     """Image: ``thread_core.creds``.
 
-    A task under restore has criupy's capabilities until here; what it may get is cut down to them.
+    A task under restore has criupy's capabilities until here; what it may get is cut down to them.  Of a leader that
+    has ended the securebits are not known; they are taken to be those of its process's first thread.
     Source: Linux kernel/sys.c, security/commoncap.c.
     """
 
     name = "credentials"
     per_thread = True
+    outlives = True
 
     def collect(self, subject: Subject, ask: Asking) -> Finish:
         status = subject.read("status")

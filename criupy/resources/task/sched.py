@@ -54,6 +54,7 @@ class Sched(Dumpable):
 
     name = "scheduling"
     per_thread = True
+    outlives = True
 
     def obstacles(self, pid: int, features: KernelFeatures) -> Iterator[Obstacle]:
         try:

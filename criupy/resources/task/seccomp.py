@@ -57,7 +57,7 @@ class Seccomp(Dumpable):
             name = procfs.comm(subject.read("status")).decode("utf-8", "backslashreplace")
             why = "it asks a supervisor (SECCOMP_RET_USER_NOTIF), whose connection to it cannot be dumped"
             raise NotDumpable([Obstacle(subject.tid, name, "a seccomp filter", why)])
-        leader = subject.is_leader
+        leader = subject.is_first
         return lambda _: SeccompFacts(mode, chain, leader)
 
     def encode(self, facts: SeccompFacts, core: core_entry, sink: DumpSink) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from criupy.errors import ImageError
 from criupy.linux.abi import SIGINFO_SIZE
 from criupy.linux.procfs import task as procfs
-from criupy.model.plan import Data, Stage, Step, data
+from criupy.linux.syscalls import PIDFD_SIGNAL_THREAD_GROUP, PIDFD_THREAD
+from criupy.model.plan import Data, Ref, Stage, Step, data
 from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
@@ -74,8 +75,26 @@ class ProcessSignals(Dumpable):
             if action.sigaction or action.flags or action.mask:  # a new task has the defaults
                 # Before the signals of any thread: an action that ignores one drops it from all queues.
                 yield Step(tid, Stage.ATTRIBUTES, "rt_sigaction", (signo, _sigaction(action), 0, SIGSET_SIZE))
-        for signo, siginfo in _queue(core.tc.signals_s, file):
+        pending = [*_queue(core.tc.signals_s, file)]
+        if pending and subject.task.lost_its_leader:
+            yield from _queue_without_leader(subject.task.living[0], pending)
+            return
+        for signo, siginfo in pending:
             yield Step(tid, Stage.SIGNALS, "rt_sigqueueinfo", (subject.task.pid, signo, siginfo))
+
+
+def _queue_without_leader(tid: int, pending: Iterable[tuple[int, Data]]) -> Iterator[Step]:
+    """Only a thread may send itself, by its own number, signals as the kernel sends them; here for its process.
+
+    Source: Linux kernel/signal.c, ``do_pidfd_send_signal``; since v6.9.
+    """
+    pidfd = Ref("pidfd", tid)
+    yield Step(tid, Stage.SIGNALS, "pidfd_open", (tid, PIDFD_THREAD), gives=pidfd)
+    for signo, siginfo in pending:
+        yield Step(
+            tid, Stage.SIGNALS, "pidfd_send_signal", (pidfd, signo, siginfo, PIDFD_SIGNAL_THREAD_GROUP)
+        )
+    yield Step(tid, Stage.SIGNALS, "close", (pidfd,))
 
 
 def _sigaction(action: sa_entry) -> Data:

@@ -107,6 +107,30 @@ def _personality(core: core_entry) -> int | None:
     return int(digits, 16) if len(digits) <= 8 else None
 
 
+_EXIT, _NO_CALL, _ALL_SIGNALS = 60, (1 << 64) - 1, (1 << 64) - 1
+
+
+def dead_leader(core: core_entry, first: core_entry, stat: bytes, system_call: int) -> None:
+    """Complete the core of a leader that has ended while others go on, the first of which has the core ``first``.
+
+    CRIU, which knows of no such thing, gets a thread whose first instruction, at ``system_call``, makes it end.
+    """
+    core.tc.dead_leader = procfs.stat(stat).exit_code
+    core.tc.blk_sigset = _ALL_SIGNALS
+    core.thread_core.futex_rla = core.thread_core.futex_rla_len = 0
+    if system_call:
+        core.thread_info.CopyFrom(first.thread_info)
+        core.thread_info.clear_tid_addr = 0
+        registers = core.thread_info.gpregs
+        registers.ip, registers.ax, registers.orig_ax = system_call, _EXIT, _NO_CALL
+        registers.di = core.tc.dead_leader >> 8
+
+
+def plan_end_of_leader(core: core_entry, pid: int) -> Step:
+    """The last step of a main thread that ends while others go on."""
+    return Step(pid, Stage.ZOMBIES, "exit", (core.tc.dead_leader >> 8,), about="end of the main thread")
+
+
 _TASK_COMM = 15
 _NOT_FATAL = (17, 18, 19, 20, 21, 22, 23, 28)
 """Signals that end nobody by default.  Source: signal(7)."""

@@ -349,6 +349,35 @@ def test_content_beside_the_description_is_refused(with_segment):
         load_from(with_segment)
 
 
+def dead_leader(status: int) -> Callable[[Any], None]:
+    def edit(message: Any) -> None:
+        message.tc.dead_leader = status
+
+    return edit
+
+
+def test_a_leader_that_has_ended(images):
+    edited(CORE, dead_leader(7 << 8))(images)
+    edited(CORE, lambda m: m.ClearField("thread_info"))(images)
+    root = load_from(images).root
+    assert root.lost_its_leader
+    assert root.living == (THREAD,)
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "reason"),
+    [
+        (CORE, 9, "does not end with the status 0x9"),
+        (CORE, 1 << 16, "does not end with the status 0x10000"),
+        (f"core-{CHILD}.img", 0, "it has no other"),
+    ],
+)
+def test_leaders_that_cannot_have_ended(images, name, status, reason):
+    edited(name, dead_leader(status))(images)
+    with pytest.raises(ImageError, match=reason):
+        load_from(images)
+
+
 @pytest.mark.parametrize(
     "change",
     [

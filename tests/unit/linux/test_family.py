@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -70,3 +73,33 @@ def test_many_threads_are_not_asked_one_by_one() -> None:
 def test_who_is_gone_has_no_family() -> None:
     assert family.walk(1 << 30) == []
     assert family.kin([1 << 30]) == (frozenset(), frozenset())
+
+
+def test_who_speaks_for_a_process_without_its_main_thread() -> None:
+    """This very program, started again: its main thread ends, another goes on."""
+    script = """
+import ctypes, os, threading
+def live():
+    print(threading.get_native_id(), flush=True)
+    os.read(0, 1)
+    os._exit(0)
+threading.Thread(target=live).start()
+ctypes.CDLL(None).syscall(60, 0)
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        other = int(child.stdout.readline())
+        deadline = time.monotonic() + 30
+        while family.speaker(child.pid) == child.pid and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert family.speaker(child.pid) == other
+        assert not family.is_ending(child.pid)
+        assert family.is_ending_thread(child.pid, child.pid)
+        assert os.path.exists(f"/proc/{other}/exe")
+        child.kill()
+        assert os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT) is not None
+        assert family.speaker(child.pid) == child.pid
+        assert family.is_ending(child.pid)
+    assert family.is_ending(child.pid)
+    assert family.speaker(os.getpid()) == os.getpid()

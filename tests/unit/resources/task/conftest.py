@@ -74,7 +74,7 @@ class Frozen:
     def __init__(self, tid: int = 9580, **files: bytes) -> None:
         self.pid = 9580
         self.tid = tid
-        self.is_leader = tid == self.pid
+        self.is_leader = self.is_first = tid == self.pid
         self.files = {"status": STATUS, **files}
         self.process = SimpleNamespace(stopped_by=None)
         self.thread = SimpleNamespace(tid=tid)

@@ -72,6 +72,21 @@ def test_actions_and_process_signals_plan(planning) -> None:
     ]
 
 
+def test_without_its_leader_a_process_gets_its_signals_from_another_thread(planning) -> None:
+    tc = planning.core().tc
+    planning.core(8)
+    tc.dead_leader = 0
+    for _ in SIGNALS:
+        tc.sigactions.add(sigaction=0, flags=0, restorer=0, mask=0)
+    assert planning.lines(ProcessSignals()) == []
+    tc.signals_s.signals.add(siginfo=siginfo(15, 0))
+    assert planning.lines(ProcessSignals()) == [
+        "SIGNALS 8 pidfd_open(8, 128) = <pidfd 0x8>",
+        "SIGNALS 8 pidfd_send_signal(<pidfd 0x8>, 15, {si_code 0}, 2)",
+        "SIGNALS 8 close(<pidfd 0x8>)",
+    ]
+
+
 @pytest.mark.parametrize("count", [0, 61, 63])
 def test_another_number_of_actions_is_refused(planning, count: int) -> None:
     for _ in range(count):

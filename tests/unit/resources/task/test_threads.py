@@ -263,6 +263,26 @@ def test_a_zombie_keeps_its_whole_wait_status() -> None:
     assert not core.HasField("thread_core")
 
 
+def test_a_leader_that_has_ended_is_for_criu_one_that_ends_at_once() -> None:
+    first, core = core_entry(mtype=core_entry.X86_64), core_entry(mtype=core_entry.X86_64)
+    first.thread_info.clear_tid_addr = 0x7000
+    first.thread_info.gpregs.sp, first.thread_info.gpregs.ip = 0x8000, 0x400000
+    taskstate.dead_leader(core, first, b"9580 (a) Z 1 2 3 0 -1 4194316 " + b"0 " * 42 + b"1792", 0x7FFF1000)
+    registers = core.thread_info.gpregs
+    assert (registers.ip, registers.ax, registers.di, registers.sp) == (0x7FFF1000, 60, 7, 0x8000)
+    assert core.thread_info.clear_tid_addr == 0
+    assert core.tc.dead_leader == 7 << 8
+    assert str(taskstate.plan_end_of_leader(core, 9580)) == "exit(7)"
+    assert (first.thread_info.clear_tid_addr, first.thread_info.gpregs.ip) == (0x7000, 0x400000)
+
+
+def test_a_leader_that_has_ended_without_a_vdso_is_nothing_for_criu() -> None:
+    core = core_entry(mtype=core_entry.X86_64)
+    taskstate.dead_leader(core, core_entry(), b"9580 (a) Z 1 2 3 0 -1 4194316 " + b"0 " * 43, 0)
+    assert core.tc.HasField("dead_leader")
+    assert not core.HasField("thread_info")
+
+
 def test_the_order_of_kinds() -> None:
     names = [kind.name for kind in THREAD_KINDS]
     assert len(set(names)) == len(names)
