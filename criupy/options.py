@@ -70,6 +70,21 @@ OPTIONS: tuple[Option, ...] = (
         short="j",
         default=False,
     ),
+    Option(
+        "ext-unix-sk",
+        "flag",
+        _IMAGES,
+        "datagram sockets may be connected to named ones of others",
+        short="x",
+        default=False,
+    ),
+    Option(
+        "external",
+        "list",
+        _IMAGES,
+        "what may lie outside of the tree: unix[INODE] for the peer of a socket; may be given several times",
+        metavar="KIND[ID]",
+    ),
     Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
     Option(
         "freeze-cgroup",
@@ -159,6 +174,13 @@ class LogOptions(NamedTuple):
     verbosity: int = 2
 
 
+class Outside(NamedTuple):
+    """What of a tree may be connected to others: ``ext_unix_sk`` and ``external``."""
+
+    named_datagrams: bool = False
+    external: frozenset[str] = frozenset()
+
+
 class DumpOptions(NamedTuple):
     """What `criupy.dumping.dump` is asked for.
 
@@ -175,6 +197,12 @@ class DumpOptions(NamedTuple):
     timeout: int = 10
     display_stats: bool = False
     freeze_cgroup: str | None = None
+    ext_unix_sk: bool = False
+    external: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> Outside:
+        return Outside(self.ext_unix_sk, frozenset(self.external))
 
 
 class RestoreOptions(NamedTuple):
@@ -187,3 +215,4 @@ class RestoreOptions(NamedTuple):
     plan: bool = False
     host_clocks: bool = False
     display_stats: bool = False
+    ext_unix_sk: bool = False

@@ -48,6 +48,8 @@ def _options(values: dict[str, Any]) -> DumpOptions:
         timeout=values["timeout"],
         display_stats=values["display_stats"],
         freeze_cgroup=values["freeze_cgroup"],
+        ext_unix_sk=values["ext_unix_sk"],
+        external=tuple(values["external"]),
     )
 
 

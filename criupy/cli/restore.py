@@ -28,6 +28,7 @@ def run(**values: Any) -> None:
             plan=values["plan"],
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
+            ext_unix_sk=values["ext_unix_sk"],
         )
         scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
         root = restore_tree(options, log, report, scripts)

@@ -97,7 +97,7 @@ def _dump(
     report: Report,
     hooks: Hooks,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(), encoding.ObjectIds(), log.run_id)
+    images = encoding.Images(FILE_KINDS.table(options.outside), encoding.ObjectIds(), log.run_id)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)

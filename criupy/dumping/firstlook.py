@@ -17,7 +17,7 @@ from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
 from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
-from criupy.options import DumpOptions
+from criupy.options import DumpOptions, Outside
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
@@ -46,7 +46,9 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     with _refusals(root):
         members = [member for member in family.walk(root) if not _is_dead(member)]
         pids = [member.pid for member in members]
-        obstacles = _lasting(lambda: [*_tree(pids, features), *cgroups.obstacles(members, cgroup)])
+        obstacles = _lasting(
+            lambda: [*_tree(pids, features, options.outside), *cgroups.obstacles(members, cgroup)]
+        )
     if obstacles:
         raise NotDumpable(obstacles)
     said = [
@@ -115,7 +117,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
         )
 
 
-def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
+def _tree(pids: Sequence[int], features: KernelFeatures, outside: Outside) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
     files: memory.KnownFiles = {}
@@ -123,7 +125,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures) -> Iterator[Obstacle]:
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, _spoken(pid, lambda it: memory.obstacles(it, files, named)), root)
-    yield from FILE_KINDS.outside(pids)
+    yield from FILE_KINDS.outside(pids, outside)
     yield from _shared(pids)
 
 

@@ -314,11 +314,11 @@ def _check_sockets(snapshot: Snapshot) -> None:
             inodes.add(usk.ino)
     name = "sk-queues.img"
     for packet in snapshot.sk_queues:
-        entry = packet.entry
+        message = packet.entry
         _require(
-            _is(snapshot.files, entry.id_for, UNIXSK), name, f"there is no unix socket {entry.id_for:#x}"
+            _is(snapshot.files, message.id_for, UNIXSK), name, f"there is no unix socket {message.id_for:#x}"
         )
-        for scm in entry.scm:
+        for scm in message.scm:
             _require(scm.type == _SCM_RIGHTS, name, f"a message has control data of the type {scm.type}")
             _require(len(scm.rights) <= _SCM_MAX_FD, name, f"a message has {len(scm.rights)} files")
             for file_id in scm.rights:

@@ -27,6 +27,7 @@ from criupy.resources.sysvshm import Segments, is_segment
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
+    from criupy.options import Outside
     from criupy.resources.fileplan import TablePlan
     from criupy.resources.kind import FileKind
     from criupy.tracee.frozen import FrozenProcess
@@ -120,10 +121,14 @@ def _compare_directories(pid: int, other: int) -> int:
 
 
 class FileTable:
-    """Every open file of one dump.  ``kinds`` are found by the words of `OpenFile.sorts`."""
+    """Every open file of one dump.
 
-    def __init__(self, kinds: Mapping[str, FileKind]) -> None:
+    ``kinds`` are found by the words of `OpenFile.sorts`; ``allowed``: what may be connected to others.
+    """
+
+    def __init__(self, kinds: Mapping[str, FileKind], allowed: Outside) -> None:
         self._kinds = kinds
+        self.allowed = allowed
         self._last = 0
         self._collected: list[Collected] = []
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}

@@ -99,7 +99,7 @@ _SORTS = {
 }
 
 
-_FAMILIES = {
+_FAMILIES: dict[int, str] = {
     socket.AF_UNIX: "unix",
     socket.AF_INET: "inet",
     socket.AF_INET6: "inet6",

@@ -99,6 +99,12 @@ def _number(sock: socket.socket, number: int) -> int | None:
         return None
 
 
+NOTHING = sockets_pb2.sk_opts_entry(
+    so_sndbuf=0, so_rcvbuf=0, so_snd_tmo_sec=0, so_snd_tmo_usec=0, so_rcv_tmo_sec=0, so_rcv_tmo_usec=0
+)
+"""What an entry must have, of a socket of which nobody knows."""
+
+
 def obstacles(sock: socket.socket) -> Iterator[tuple[str, str]]:
     """(why, hint) for what cannot be dumped."""
     if syscalls.socket_filter(sock.fileno()) is None:

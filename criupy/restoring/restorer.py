@@ -26,7 +26,7 @@ from criupy.linux.procfs import sysvipc
 from criupy.log import Log, Report
 from criupy.model.plan import RestorePlan, Stage, TaskPlan
 from criupy.model.snapshot import Snapshot, load
-from criupy.options import RestoreOptions
+from criupy.options import Outside, RestoreOptions
 from criupy.planner import plan
 from criupy.resources import sysvshm
 from criupy.resources.namespaces import timens
@@ -60,6 +60,7 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
     features = probe()
     with ImageDirectory(options.images_dir) as directory:
         snapshot = _load(directory)
+        FILE_KINDS.refuse_outside(snapshot, Outside(options.ext_unix_sk))
         clocks = None if options.host_clocks else timens.initial()
         segments = sysvipc.segments()
         the_plan = plan(snapshot, features, clocks, segments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 from click.testing import CliRunner
@@ -27,6 +28,20 @@ def test_sockets(case, target, pair, images):
     process.wait_gone()
     restorer.restore(process, images)
     process.ask()
+
+
+def test_datagrams_to_others(target, pair, place, images):
+    """A connection to a name outside of the tree."""
+    dumper, restorer = pair
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
+        ours.bind(str(place / "server"))
+        process = target("unix_client.c", ADDRESS=str(place / "server"), TYPE="dgram", RESTORED="1")
+        dumper.dump(process, images, "--ext-unix-sk")
+        process.wait_gone()
+        restorer.restore(process, images, "--ext-unix-sk")
+        process.ask()
+        ours.setblocking(False)
+        assert ours.recv(10) == b"ping"
 
 
 @pytest.mark.parametrize("case", SHARED, ids=str)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 from harness.engine import EngineError
@@ -49,7 +50,7 @@ def server(place):
     def start(kind, name):
         sock = socket.socket(socket.AF_UNIX, kind)
         made.append(sock)
-        sock.bind(str(place / name))
+        sock.bind(address(place, name).replace("@", "\0", 1) if name.startswith("@") else str(place / name))
         if kind == socket.SOCK_STREAM:
             sock.listen(5)
         sock.setblocking(False)
@@ -89,9 +90,49 @@ def test_who_waits_for_others(server, place, target, criupy, images):
     process.ask()
 
 
+@pytest.mark.parametrize("name", ["server", "@server"])
+def test_datagrams_to_others(name, server, place, target, criupy, images):
+    """A syslog client, say: it finds the same name again, or whoever has that now."""
+    ours = server(socket.SOCK_DGRAM, name)
+    process = target("unix_client.c", ADDRESS=address(place, name), TYPE="dgram", RESTORED="1")
+    criupy.dump(process, images, "--ext-unix-sk")
+    process.wait_gone()
+    restore_fails(criupy, process, images, "with --ext-unix-sk")
+    ours.close()
+    (place / "server").unlink(missing_ok=True)
+    restore_fails(criupy, process, images, f"unix socket .*connect.*{address(place, name)}")
+    ours = server(socket.SOCK_DGRAM, name)
+    criupy.restore(process, images, "--ext-unix-sk")
+    process.ask()
+    assert ours.recv(10) == b"ping"
+
+
+@pytest.mark.parametrize("kind", ["stream", "dgram"])
+def test_a_connection_to_others_is_cut(kind, server, place, target, criupy, images):
+    """By the inode of the one that is dumped; the program sees that its peer is gone."""
+    ours = server(getattr(socket, f"SOCK_{kind.upper()}"), "server")
+    process = target("unix_client.c", ADDRESS=str(place / "server"), TYPE=kind, RESTORED="1", CUT="1")
+    (link,) = (os.readlink(fd) for fd in Path(f"/proc/{process.pid}/fd").iterdir() if is_socket(fd))
+    option = "--external" if kind == "stream" else f"-x{link[8:-1]}"
+    criupy.dump(process, images, *([option, f"unix{link[7:]}"] if kind == "stream" else [option]))
+    process.wait_gone()
+    criupy.restore(process, images)
+    process.ask()
+    assert ours.fileno() >= 0
+
+
+def is_socket(fd):
+    return os.readlink(fd).startswith("socket:[")
+
+
+def address(place, name):
+    return str(place / name) if not name.startswith("@") else f"@criupy-test-{os.getpid()}"
+
+
 def restore_fails(criupy, process, images, said):
+    options = [] if "with --ext-unix-sk" in said else ["--ext-unix-sk"]
     with pytest.raises(EngineError, match=said):
-        criupy.restore(process, images)
+        criupy.restore(process, images, *options)
     assert not process.left()
 
 

@@ -1,6 +1,6 @@
 /*
- * A unix socket that is connected to ADDRESS, where somebody else listens; TYPE is stream or dgram.  It is asked whether
- * it can still send "ping" there.
+ * A unix socket that is connected to ADDRESS ("@..." is abstract), where somebody else listens; TYPE is stream or dgram.
+ * It is asked whether it can still send "ping" there; with CUT, whether it sees that nobody is there any more.
  */
 #include "unix.h"
 
@@ -11,8 +11,20 @@ int main(void)
 
 	MUST(getenv("ADDRESS") != NULL && strlen(getenv("ADDRESS")) < sizeof(address.sun_path));
 	strcpy(address.sun_path, getenv("ADDRESS"));
-	fd = connected(strcmp(getenv("TYPE"), "dgram") == 0 ? SOCK_DGRAM : SOCK_STREAM, &address, sizeof(address));
+	socklen_t length = offsetof(struct sockaddr_un, sun_path) + strlen(address.sun_path);
+	if (address.sun_path[0] == '@')
+		address.sun_path[0] = 0;
+	int is_stream = strcmp(getenv("TYPE"), "stream") == 0;
+	fd = connected(is_stream ? SOCK_STREAM : SOCK_DGRAM, &address, length);
 	ready();
-	CHECK_EQ(send(fd, "ping", 4, MSG_NOSIGNAL | MSG_DONTWAIT), 4);
+	if (getenv("CUT") == NULL) {
+		CHECK_EQ(send(fd, "ping", 4, MSG_NOSIGNAL | MSG_DONTWAIT), 4);
+		return verdict();
+	}
+	char byte;
+	if (is_stream)
+		CHECK_EQ(recv(fd, &byte, 1, MSG_DONTWAIT), 0);
+	int error = send(fd, "ping", 4, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? errno : 0;
+	CHECK_EQ(error, is_stream ? EPIPE : ECONNREFUSED);
 	return verdict();
 }

@@ -10,6 +10,7 @@ from criupy.linux.family import Kin
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
+from criupy.options import Outside
 from criupy.resources import filetable
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe, unixmaking, unixsock
@@ -30,17 +31,17 @@ class FileKinds:
         """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
         return filetable.obstacles(self._by_sort, pid, kin)
 
-    def outside(self, pids: Iterable[int]) -> Iterator[Obstacle]:
+    def outside(self, pids: Iterable[int], allowed: Outside) -> Iterator[Obstacle]:
         """What of the files of running tasks, all that are dumped, is connected to others."""
-        return unixsock.obstacles(pids)
+        return unixsock.obstacles(pids, allowed)
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
         yield from pipe.warnings(_files(pids), features)
 
-    def table(self) -> filetable.FileTable:
+    def table(self, allowed: Outside = Outside()) -> filetable.FileTable:  # noqa: B008 - it is immutable
         """For one dump."""
-        return filetable.FileTable(self._by_sort)
+        return filetable.FileTable(self._by_sort, allowed)
 
     def plan_shared(self, subject: PlanSubject) -> tuple[list[Step], Shared]:
         """What the nursery makes and opens for several tasks."""
@@ -53,6 +54,10 @@ class FileKinds:
     def plan_fs(self, subject: PlanSubject) -> Iterator[Step]:
         """Working directory, root and umask of a task."""
         return fs.plan(subject)
+
+    def refuse_outside(self, snapshot: Snapshot, allowed: Outside) -> None:
+        """`UsageError` if something is to be connected to others, and may not be."""
+        unixmaking.refuse_outside(snapshot, allowed)
 
     def checks(self, snapshot: Snapshot) -> Iterator[FileCheck | PathCheck]:
         """What has to hold on this machine before anything is created."""

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from criupy.errors import ImageError, RestoreError
+from criupy.errors import ImageError, RestoreError, UsageError
 from criupy.images.pb import fdtable_pb2, sockets_pb2
 from criupy.linux import sockdiag
 from criupy.linux.sockdiag import ESTABLISHED, LISTEN
@@ -25,6 +25,7 @@ from criupy.resources.sockopts import SOL_SOCKET
 
 if TYPE_CHECKING:
     from criupy.model.snapshot import Snapshot, SocketPacket, TaskImages
+    from criupy.options import Outside
 
 AF_UNIX, _STREAM, _DGRAM = 1, 1, 2
 _SOCK_NONBLOCK = os.O_NONBLOCK
@@ -32,7 +33,7 @@ _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 28, 4
 _KEEP = 0xFFFF_FFFF
 _ENOENT = 2
 _SUN_PATH = 108
-_EXTERN = 1
+EXTERN = 1
 """In ``uflags``: a socket of somebody else."""
 _DEFAULT_BUFFER = 100_000
 """What a send buffer holds without having been made larger, in any kernel."""
@@ -99,6 +100,7 @@ class _Making:
         self.queues: dict[int, list[SocketPacket]] = {}
         for packet in table.snapshot.sk_queues:
             self.queues.setdefault(packet.entry.id_for, []).append(packet)
+        self.others = {usk.ino: usk for usk in _of_others(table.snapshot)}
         self.holders = _first_holders(table)
         self.living = {task.pid for task in table.snapshot.tasks if not task.zombie}
         self.temporary: dict[int, int] = {}
@@ -146,7 +148,7 @@ class _Making:
         return bool(usk.type != _DGRAM or usk.peer_is_gone or (usk.id in self.queues and not usk.name))
 
     def _target(self, usk: Usk) -> Usk:
-        target = self.world.by_ino.get(usk.peer)
+        target = self.world.by_ino.get(usk.peer) or self.others.get(usk.peer)
         if target is None or not target.name or target.type != usk.type:
             reason = f"{_about(usk)} is connected to {usk.peer}, which is not there or has no name"
             raise ImageError("files.img", reason)
@@ -435,6 +437,21 @@ def _about(usk: Usk) -> str:
     return f"unix socket {usk.ino}{' ' if usk.name else ''}{_shown(usk)}"
 
 
+def _of_others(snapshot: Snapshot) -> Iterator[Usk]:
+    """Sockets that are not in the tree."""
+    for entry in snapshot.files.values():
+        if entry.type == fdtable_pb2.UNIXSK and entry.usk.uflags & EXTERN:
+            yield entry.usk
+
+
+def refuse_outside(snapshot: Snapshot, allowed: Outside) -> None:
+    """As criu has it, who restores has to agree as well."""
+    for usk in _of_others(snapshot):
+        if not allowed.named_datagrams:
+            message = f"the images have a connection to {_about(usk)}, which is not in them"
+            raise UsageError(message, hint="let it be connected to what has that name now with --ext-unix-sk")
+
+
 class PathCheck(NamedTuple):
     """A path that a socket is going to be bound to, and what was there before it."""
 
@@ -467,7 +484,7 @@ def checks(snapshot: Snapshot) -> Iterator[PathCheck]:
     world = _World(socks)
     for usk in socks:
         name = path_of(usk)
-        if name and world.binds(usk) and not usk.uflags & _EXTERN:
+        if name and world.binds(usk) and not usk.uflags & EXTERN:
             yield PathCheck(os.path.join(usk.name_dir, name), _about(usk))
 
 

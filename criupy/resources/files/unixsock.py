@@ -8,6 +8,7 @@ Source: Linux net/unix/af_unix.c.
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import os
 import socket
@@ -19,21 +20,24 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from criupy.errors import NotDumpable, Obstacle, TraceeError
-from criupy.images.pb import fdtable_pb2
+from criupy.images.pb import fdtable_pb2, sockets_pb2
 from criupy.linux import family, processes, sockdiag
 from criupy.linux.sockdiag import ESTABLISHED, LISTEN, UnixSocket
 from criupy.model.plan import Step
+from criupy.options import Outside
 from criupy.resources import sockopts
 from criupy.resources.fileplan import TablePlan
 from criupy.resources.files import unixmaking, unixqueue
 from criupy.resources.filetable import Collected, FileImages, FileTable, comm_of
 from criupy.resources.kind import FileKind
-from criupy.resources.openfile import OpenFile
+from criupy.resources.openfile import NOBODY, OpenFile
 from criupy.resources.sockopts import SOL_SOCKET
 
 _SIOCUNIXFILE = 0x89E0
 _SO_PEERCRED = 17
 _NOBODY = 0xFFFF_FFFF
+_SHUTDOWNS = (sockets_pb2.NONE, sockets_pb2.READ, sockets_pb2.WRITE, sockets_pb2.BOTH)
+_BOTH = 3
 _DELETED = b" (deleted)"
 _TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
 
@@ -59,12 +63,23 @@ class UnixFacts(NamedTuple):
     known: KnownSockets
 
 
+class WayOut(enum.Enum):
+    """How a connection to others is restored: it is connected to the same name again, or its peer is gone."""
+
+    BY_NAME = enum.auto()
+    CUT = enum.auto()
+
+
 @dataclass
 class KnownSockets:
     """All sockets by inode, who waits for which listener, and the inodes of those that are dumped."""
 
     all: dict[int, UnixSocket]
+    allowed: Outside
+    new_id: Callable[[], int]
     dumped: set[int] = field(default_factory=set)
+    others: dict[int, int] = field(default_factory=dict)
+    """File ids of sockets of others, by inode."""
 
     def __post_init__(self) -> None:
         self.waiting = {
@@ -75,14 +90,19 @@ class KnownSockets:
         """The inode of the other end; of who is not accepted yet, that of the listener."""
         return one.peer or self.waiting.get(one.ino, 0)
 
+    def way_out(self, one: UnixSocket, peer: UnixSocket | None) -> WayOut | None:
+        """What becomes of a connection to somebody who is not dumped; None: it may not be."""
+        if f"unix[{one.ino}]" in self.allowed.external:
+            return WayOut.CUT
+        has_name = peer is not None and peer.name[:1] in (b"/", b"\0")
+        if self.allowed.named_datagrams and one.type == socket.SOCK_DGRAM and has_name:
+            return WayOut.BY_NAME
+        return None
+
 
 def _guard(table: FileTable) -> unixqueue.Guard:
     """One for all sockets, since it takes a process."""
     return table.once("guard of unix sockets", lambda: table.until_the_end.enter_context(unixqueue.Guard()))
-
-
-def _known_sockets() -> KnownSockets:
-    return KnownSockets(sockdiag.unix_sockets())
 
 
 class UnixSock(FileKind):
@@ -115,7 +135,9 @@ class UnixSock(FileKind):
                     yield str(error), "let the program bind it anew, by a path that leads to it"
 
     def collect(self, file: OpenFile, table: FileTable) -> UnixFacts:
-        known = table.once("unix sockets", _known_sockets)
+        known = table.once(
+            "unix sockets", lambda: KnownSockets(sockdiag.unix_sockets(), table.allowed, table.new_id)
+        )
         diag = known.all.get(_inode(file.link))
         if diag is not None:
             known.dumped.add(diag.ino)
@@ -139,11 +161,13 @@ class UnixSock(FileKind):
         usk = entry.usk
         usk.id, usk.ino, usk.type, usk.state = one.id, diag.ino, diag.type, diag.state
         usk.flags, usk.uflags, usk.backlog, usk.peer = one.file.flags, 0, diag.wqueue, known.peer(diag)
+        if usk.peer and usk.peer not in known.dumped:
+            _leave(diag, known, usk, images)
         usk.name = diag.name
         usk.fown.CopyFrom(one.file.owner.message())
         usk.opts.CopyFrom(sockopts.encode(facts.options))
-        if diag.shutdown:
-            usk.shutdown = diag.shutdown
+        if diag.shutdown and not usk.shutdown:
+            usk.shutdown = _SHUTDOWNS[diag.shutdown & _BOTH]
         if facts.place is not None:
             _encode_place(facts.place, usk)
         if facts.peer[1] != _NOBODY:
@@ -159,6 +183,27 @@ class UnixSock(FileKind):
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return unixmaking.plan(table.groups[self.together(entry)], table)
+
+
+def _leave(diag: UnixSocket, known: KnownSockets, usk: Any, images: FileImages) -> None:
+    """A connection that may lead out of the tree.  Of who is there CRIU has an entry that nobody has open."""
+    if known.way_out(diag, known.all.get(usk.peer)) is WayOut.CUT:
+        usk.peer = 0
+        if diag.type == socket.SOCK_DGRAM:
+            usk.peer_is_gone = True
+        else:
+            usk.shutdown = sockets_pb2.BOTH
+        return
+    if usk.peer in known.others:
+        return
+    file_id = known.others[usk.peer] = known.new_id()
+    entry = images.files[file_id] = fdtable_pb2.file_entry(type=fdtable_pb2.UNIXSK, id=file_id)
+    other = entry.usk
+    other.id, other.ino, other.type, other.state = file_id, usk.peer, diag.type, LISTEN
+    other.flags, other.uflags, other.backlog, other.peer = os.O_RDWR, unixmaking.EXTERN, 0, 0
+    other.name = known.all[usk.peer].name
+    other.fown.CopyFrom(NOBODY.message())
+    other.opts.CopyFrom(sockopts.NOTHING)
 
 
 def _encode_place(place: Place, usk: Any) -> None:
@@ -258,21 +303,29 @@ def problem(
     if one.state == LISTEN:
         return _problem_of_pending(one, is_inside)
     ino = known.peer(one)
+    if ino and not is_inside(ino):
+        return _problem_of_stranger(one, ino, known)
     if one.ino in known.waiting and one.wqueue:
         why = "it has sent to a connection that is not accepted yet, and what it sent nobody can read"
         return why, "let the listener accept its connections first"
-    if not ino:
-        if one.type != socket.SOCK_DGRAM and one.state == ESTABLISHED and one.shutdown != 3:
-            return "it is connected to what cannot be seen from here", "let the listener accept it first"
-        return None
+    if not ino and one.type != socket.SOCK_DGRAM and one.state == ESTABLISHED and one.shutdown != _BOTH:
+        return "it is connected to what cannot be seen from here", "let the listener accept it first"
     peer = known.all.get(ino)
-    shown = f"socket {ino}{_shown(peer.name) if peer else ''}"
-    if not is_inside(ino):
-        hint = "dump who has that as well, or close the connection"
-        return f"it is connected to {shown}, which is not dumped", hint
     if peer is not None and peer.peer != one.ino and not peer.name:
-        return f"it is connected to {shown}, which has no name and another peer", "close it"
+        return f"it is connected to {_told(ino, peer)}, which has no name and another peer", "close it"
     return None
+
+
+def _problem_of_stranger(one: UnixSocket, ino: int, known: KnownSockets) -> tuple[str, str] | None:
+    peer = known.all.get(ino)
+    if known.way_out(one, peer) is not None:
+        return None
+    hint = (
+        f"dump who has that as well, close the connection, or let it be cut with --external unix[{one.ino}]"
+    )
+    if one.type == socket.SOCK_DGRAM and peer is not None and peer.name:
+        hint += "; with --ext-unix-sk it is connected to that name again"
+    return f"it is connected to {_told(ino, peer)}, which is not dumped", hint
 
 
 def _problem_of_pending(one: UnixSocket, is_inside: Callable[[int], bool]) -> tuple[str, str] | None:
@@ -288,11 +341,12 @@ def _problem_of_pending(one: UnixSocket, is_inside: Callable[[int], bool]) -> tu
     return None
 
 
-def _shown(name: bytes) -> str:
-    if not name:
-        return ""
-    text = name.rstrip(b"\0").decode("utf-8", "backslashreplace")
-    return f" ({'@' + text[1:] if name.startswith(bytes(1)) else text})"
+def _told(ino: int, one: UnixSocket | None) -> str:
+    """A socket, with its name."""
+    if one is None or not one.name:
+        return f"socket {ino}"
+    text = one.name.rstrip(b"\0").decode("utf-8", "backslashreplace")
+    return f"socket {ino} ({'@' + text[1:] if one.name.startswith(bytes(1)) else text})"
 
 
 def _steps_to_target(one: UnixSocket, known: KnownSockets) -> int:
@@ -309,7 +363,7 @@ def _obstacle(pid: int, fd: int, why: str = "", hint: str = "") -> Obstacle:
     return Obstacle(pid, comm_of(pid), f"fd {fd} (unix socket)", why, hint)
 
 
-def obstacles(pids: Iterable[int]) -> Iterator[Obstacle]:
+def obstacles(pids: Iterable[int], allowed: Outside) -> Iterator[Obstacle]:
     """Sockets of running tasks that are connected to others.  Who is nobody's is on its way in some queue."""
     held: dict[int, tuple[int, int]] = {}
     for pid in pids:
@@ -317,7 +371,7 @@ def obstacles(pids: Iterable[int]) -> Iterator[Obstacle]:
             held.setdefault(ino, (pid, fd))
     if not held:
         return
-    known = _known_sockets()
+    known = KnownSockets(sockdiag.unix_sockets(), allowed, lambda: 0)
     strangers = cache(_holders)
 
     def is_inside(ino: int) -> bool:
@@ -348,7 +402,7 @@ def _sockets_of(pid: int) -> Iterator[tuple[int, int]]:
 
 def _holders() -> dict[int, int]:
     """Who has which socket, of all processes that can be looked into."""
-    found = {}
+    found: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdecimal():
             with suppress(PermissionError):
