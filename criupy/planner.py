@@ -20,7 +20,7 @@ from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory, sysvshm
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared
 from criupy.resources.kind import PlanSubject
-from criupy.resources.namespaces import timens
+from criupy.resources.namespaces import pidns, timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 from criupy.resources.task import registers, taskstate
 
@@ -38,6 +38,8 @@ _WITH_EFFECTS = (18, 20, 21, 22)
 """SIGCONT and the stop signals: sending one takes the others out of the queue."""
 _SHARED = ("files_id", "fs_id", "vm_id", "sighand_id")
 """The ids of what processes may share."""
+_INHERITED = ("net", "ipc", "uts", "mnt", "user")
+"""Kinds of namespaces that a restored tree has from criupy."""
 _NO_SEGMENTS: Mapping[int, Segment] = {}
 _DEFAULT_ACTION = data(bytes(32), "{SIG_DFL}")
 
@@ -75,7 +77,9 @@ class _Planning:
                     self.first_with.setdefault((name, getattr(task.ids, name)), task)
 
     def plan(self) -> RestorePlan:
-        growth = grow([_kinsman(task) for task in self.snapshot.tasks])
+        _check_namespaces(self.snapshot)
+        pidns.check(self.snapshot)
+        growth = grow([_kinsman(task) for task in self.snapshot.tasks], own_pids=self.snapshot.has_own_pids)
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
@@ -112,6 +116,7 @@ class _Planning:
             nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
             pages=tuple(sorted(pages)),
             helpers=growth.helpers,
+            own_pids=self.snapshot.has_own_pids,
         )
 
     def _births(self, growth: Growth, living: Sequence[TaskImages], stub: StubPlan) -> Iterator[Step]:
@@ -208,6 +213,17 @@ def _by_others(task: TaskImages, steps: Iterator[Step]) -> Iterator[Step]:
     for step in steps:
         late = step.tid == task.pid and step.stage >= Stage.ZOMBIES
         yield step._replace(tid=task.living[0]) if late else step
+
+
+def _check_namespaces(snapshot: Snapshot) -> None:
+    """A tree must not come back without a namespace that it had for itself."""
+    outside = snapshot.inventory.root_ids
+    for task in snapshot.tasks:
+        for kind in _INHERITED if task.ids is not None else ():
+            name = f"{kind}_ns_id"
+            if outside.HasField(name) and getattr(task.ids, name) != getattr(outside, name):
+                why = f"the task had a {kind} namespace of its own, which cannot be restored yet"
+                raise ImageError(f"ids-{task.pid}.img", why)
 
 
 def _kinsman(task: TaskImages) -> Kinsman:

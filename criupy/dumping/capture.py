@@ -16,7 +16,8 @@ from criupy.resources import memory
 from criupy.resources.files import fs
 from criupy.resources.filetable import FileTable
 from criupy.resources.kind import Asking, Finish, Subject, TaskKind
-from criupy.resources.namespaces import timens
+from criupy.resources.namespaces import pidns, timens
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.registry import THREAD_KINDS
 from criupy.tracee.batch import Diverged, Replay, Results, SyscallBatch
 from criupy.tracee.frozen import FrozenProcess, FrozenTree
@@ -25,9 +26,13 @@ from criupy.tracee.ptrace import Tracee
 
 
 class ThreadFacts(NamedTuple):
-    """What the task kinds learnt of one thread: what they take from the answers can wait for the thaw."""
+    """What the task kinds learnt of one thread: what they take from the answers can wait for the thaw.
+
+    ``status`` as read, if its pid namespace is not ours.
+    """
 
     tid: int
+    status: bytes
     answers: Results
     finishes: tuple[tuple[TaskKind, Finish], ...]
 
@@ -46,10 +51,11 @@ class Place(NamedTuple):
 
 
 class ZombieFacts(NamedTuple):
-    """A dead process that nobody has waited for, ``stat`` as read."""
+    """A dead process that nobody has waited for, ``stat`` as read, and ``status`` as of a thread."""
 
     place: Place
     stat: bytes
+    status: bytes
 
 
 class DeadLeader(NamedTuple):
@@ -78,15 +84,25 @@ class ProcessFacts(NamedTuple):
 
 
 class TreeFacts(NamedTuple):
-    """A tree, parents first, with what its clocks showed."""
+    """A tree, parents first, with what its clocks showed; whether it is ``nested`` in a pid namespace of its own."""
 
     members: tuple[ProcessFacts | ZombieFacts, ...]
     clocks: timens.Clocks
+    nested: bool
 
     @property
     def processes(self) -> list[ProcessFacts]:
         """The living."""
         return [member for member in self.members if isinstance(member, ProcessFacts)]
+
+    def numbers(self) -> PidNumbers:
+        """What its pids and tids are inside; `NotDumpable` as `pidns.numbers` says."""
+        if not self.nested:
+            return UNCHANGED
+        dead = (member.status for member in self.members if isinstance(member, ZombieFacts))
+        return pidns.numbers(
+            [*dead, *(thread.status for process in self.processes for thread in process.threads)]
+        )
 
 
 @contextmanager
@@ -106,8 +122,9 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
     clocks = timens.collect(tree.processes[0].speaker)
     living = {process.pid: process for process in tree.processes}
     root = tree.processes[0].pid
-    requests, reader = _Requests(features), memory.Reader(table, features)
-    return TreeFacts(
+    nested = pidns.is_nested(root)
+    requests, reader = _Requests(features, keep_status=nested), memory.Reader(table, features)
+    facts = TreeFacts(
         tuple(
             _collect(
                 living[member.pid],
@@ -118,11 +135,14 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
                 reader.read,
             )
             if member.pid in living
-            else ZombieFacts(_place(member, root), _stat(member.pid))
+            else _zombie(member.pid, _place(member, root), nested=nested)
             for member in tree.members
         ),
         clocks,
+        nested,
     )
+    table.relate()
+    return facts
 
 
 def _place(member: Member, root: int) -> Place:
@@ -130,24 +150,33 @@ def _place(member: Member, root: int) -> Place:
     return Place(pid, member.ppid if pid != root else 0, os.getpgid(pid), os.getsid(pid))
 
 
-def _stat(pid: int) -> bytes:
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+def _zombie(pid: int, place: Place, *, nested: bool) -> ZombieFacts:
+    return ZombieFacts(place, _read(pid, "stat"), _read(pid, "status") if nested else b"")
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb", buffering=0) as file:
         return file.readall()
 
 
-_Finishes = tuple[tuple[TaskKind, Finish], ...]
+class _Asked(NamedTuple):
+    """How kinds make facts of the answers of a thread, and its status if that is kept."""
+
+    finishes: tuple[tuple[TaskKind, Finish], ...]
+    status: bytes
 
 
 class _Requests:
     """The batches of threads.  Threads mostly ask for the same, and so do leaders of processes."""
 
-    def __init__(self, features: KernelFeatures) -> None:
+    def __init__(self, features: KernelFeatures, *, keep_status: bool) -> None:
         self._features = features
+        self._keep_status = keep_status
         self._last: dict[bool, SyscallBatch] = {}
 
     def of(
         self, process: FrozenProcess, thread: Tracee, more: Callable[[Asking], Finish] | None
-    ) -> tuple[SyscallBatch, dict[int, _Finishes], Finish | None]:
+    ) -> tuple[SyscallBatch, dict[int, _Asked], Finish | None]:
         """The batch of a thread, and how kinds and ``more``, who asks after them, make facts of its answers.
 
         The facts are those of the thread, and with the first of a process without leader also those of that one.
@@ -164,21 +193,26 @@ class _Requests:
 
     def _ask(
         self, subject: Subject, ask: Asking, more: Callable[[Asking], Finish] | None
-    ) -> tuple[dict[int, _Finishes], Finish | None]:
-        finishes: dict[int, _Finishes] = {}
+    ) -> tuple[dict[int, _Asked], Finish | None]:
+        asked: dict[int, _Asked] = {}
         if subject.is_first and not subject.is_leader:
             leader = replace(subject, tid=subject.pid, _files={})
-            finishes[leader.tid] = tuple(
+            finishes = tuple(
                 (kind, kind.collect(leader if kind.per_thread else subject, ask))
                 for kind in THREAD_KINDS
                 if kind.outlives or not kind.per_thread
             )
-        finishes[subject.tid] = tuple(
+            asked[leader.tid] = _Asked(finishes, self._status(leader))
+        finishes = tuple(
             (kind, kind.collect(subject, ask))
             for kind in THREAD_KINDS
             if kind.per_thread or subject.is_leader
         )
-        return finishes, more(ask) if more else None
+        asked[subject.tid] = _Asked(finishes, self._status(subject))
+        return asked, more(ask) if more else None
+
+    def _status(self, subject: Subject) -> bytes:
+        return subject.read("status") if self._keep_status else b""
 
 
 def _collect(
@@ -191,12 +225,12 @@ def _collect(
 ) -> ProcessFacts:
     """Read the state of a stopped process: from outside what can be, the rest by one batch per thread."""
     asks: dict[int, SyscallBatch] = {}
-    finishes: dict[int, _Finishes] = {}
+    asked: dict[int, _Asked] = {}
     finish_memory: Finish | None = None
     for thread in process.threads:
         more = read_memory(process) if thread is process.first else None
         asks[thread.tid], found, after = requests.of(process, thread, more)
-        finishes |= found
+        asked |= found
         finish_memory = after or finish_memory
     assert finish_memory is not None
     speaker = process.speaker
@@ -208,7 +242,9 @@ def _collect(
     return ProcessFacts(
         place=place,
         namespaces=namespaces.identify(speaker),
-        threads=tuple(ThreadFacts(tid, results.get(tid, first), found) for tid, found in finishes.items()),
+        threads=tuple(
+            ThreadFacts(tid, one.status, results.get(tid, first), one.finishes) for tid, one in asked.items()
+        ),
         dead_leader=_dead_leader(process, memory_facts) if process.lost_its_leader else None,
         memory=memory_facts._replace(runs=()) if "vm" in shares else memory_facts,
         fs=directories,
@@ -217,7 +253,7 @@ def _collect(
 
 
 def _dead_leader(process: FrozenProcess, facts: memory.MemoryFacts) -> DeadLeader:
-    return DeadLeader(_stat(process.pid), memory.system_call(facts, process.memory.read))
+    return DeadLeader(_read(process.pid, "stat"), memory.system_call(facts, process.memory.read))
 
 
 _SHAREABLE = {"vm": syscalls.KCMP_VM, "sighand": syscalls.KCMP_SIGHAND, "io": syscalls.KCMP_IO}

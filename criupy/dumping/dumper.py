@@ -115,7 +115,7 @@ def _dump(
         watch.stop("freezing")
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
-        firstlook.look_again([process.pid for process in tree.processes])
+        firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
         watch.start("memory")
@@ -128,7 +128,7 @@ def _dump(
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
         snapshots.write(snapshot, writer)
-        pages.finish(sync=options.sync)
+        pages.finish(facts.numbers(), sync=options.sync)
         writer.commit(snapshot.inventory, sync=options.sync)
         hooks.act("post-dump", options.tree)
         if not options.leave_running:

@@ -20,6 +20,7 @@ from criupy.resources.files import fs
 from criupy.resources.filetable import FIRST_FILES_ID, FileTable
 from criupy.resources.kind import DumpSink
 from criupy.resources.namespaces import timens
+from criupy.resources.pidnumbers import PidNumbers
 from criupy.resources.task import taskstate
 from criupy.resources.task.prctls import ProcessPrctls
 
@@ -93,15 +94,16 @@ def encode(
 ) -> Snapshot:
     """The snapshot of a tree; by pid the pages files, which are written already, and the families that share pages.
 
-    Raises `NotDumpable` when the name of an open file leads elsewhere by now.
+    Raises `NotDumpable` when the name of an open file leads elsewhere by now, or as `TreeFacts.numbers` says.
     """
-    files = images.table.encode()
-    sink = DumpSink(images.table)
+    numbers = tree.numbers()
+    files = images.table.encode(numbers)
+    sink = DumpSink(images.table, numbers)
     tasks = []
     objects: dict[int, Objects] = {}
     for number, member in enumerate(tree.members, FIRST_FILES_ID):
         if isinstance(member, ZombieFacts):
-            tasks.append(_zombie(member))
+            tasks.append(_zombie(member, numbers))
         else:
             pid, parent = member.pid, objects.get(member.place.ppid)
             objects[pid] = Objects(
@@ -129,32 +131,35 @@ def encode(
     )
 
 
-def _pstree(place: Place, threads: Iterable[int]) -> core_pb2.pstree_entry:
-    return core_pb2.pstree_entry(
-        pid=place.pid, ppid=place.ppid, pgid=place.pgid, sid=place.sid, threads=threads
-    )
+def _pstree(place: Place, threads: Iterable[int], numbers: PidNumbers) -> core_pb2.pstree_entry:
+    pid, ppid, pgid, sid = map(numbers.inside, place)
+    entry = core_pb2.pstree_entry(pid=pid, ppid=ppid, pgid=pgid, sid=sid, threads=threads)
+    if numbers.differ:
+        entry.outer_pid = place.pid
+    return entry
 
 
-def _zombie(facts: ZombieFacts) -> TaskImages:
-    pid = facts.place.pid
+def _zombie(facts: ZombieFacts, numbers: PidNumbers) -> TaskImages:
+    pid = numbers.inside(facts.place.pid)
     core = core_pb2.core_entry()
     taskstate.zombie(core, facts.stat)
-    return TaskImages(pid, _pstree(facts.place, [pid]), core, threads={pid: core})
+    return TaskImages(pid, _pstree(facts.place, [pid], numbers), core, threads={pid: core})
 
 
 def _task(
     facts: ProcessFacts, ids: core_pb2.task_kobj_ids_entry, pagemap: Pagemap, sink: DumpSink
 ) -> TaskImages:
-    cores = {thread.tid: _core(thread, sink) for thread in facts.threads}
+    pid = sink.numbers.inside(facts.pid)
+    cores = {sink.numbers.inside(thread.tid): _core(thread, sink) for thread in facts.threads}
     if facts.dead_leader is not None:
         _, first, *_ = cores.values()
-        taskstate.dead_leader(cores[facts.pid], first, *facts.dead_leader)
+        taskstate.dead_leader(cores[pid], first, *facts.dead_leader)
     if "io" in facts.shares:
-        cores[facts.pid].tc.shares_io = True
+        cores[pid].tc.shares_io = True
     return TaskImages(
-        pid=facts.pid,
-        pstree=_pstree(facts.place, cores),
-        core=cores[facts.pid],
+        pid=pid,
+        pstree=_pstree(facts.place, cores, sink.numbers),
+        core=cores[pid],
         ids=ids,
         mm=_mm(facts),
         fs=fs.encode(facts.fs),

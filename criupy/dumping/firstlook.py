@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from criupy.dumping import cgroups
@@ -20,6 +21,7 @@ from criupy.linux.procfs import task as proc_task
 from criupy.options import DumpOptions, Outside
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
+from criupy.resources.namespaces import pidns
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
 
 _PF_KTHREAD = 0x200000  # Source: Linux include/linux/sched.h
@@ -44,25 +46,36 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
     if obstacles:
         raise NotDumpable(obstacles)
     with _refusals(root):
-        members = [member for member in family.walk(root) if not _is_dead(member)]
+        members = [member for member in family.walk(root) if not family.is_zombie(member)]
         pids = [member.pid for member in members]
         obstacles = _lasting(
-            lambda: [*_tree(pids, features, options.outside), *cgroups.obstacles(members, cgroup)]
+            lambda: [
+                *_tree(pids, features, options.outside),
+                *_strangers(options, pids),
+                *cgroups.obstacles(members, cgroup),
+            ]
         )
     if obstacles:
         raise NotDumpable(obstacles)
-    said = [
-        line
-        for pid in pids
-        for kind in THREAD_KINDS
-        for line in _of_living(pid, kind.warnings(family.speaker(pid), features), root)
-    ]
+    said = [line for pid in pids for line in _of_living(pid, _warnings(pid, features), root)]
     with _refusals(root):
         return [
             *said,
-            *FILE_KINDS.warnings(map(family.speaker, pids), features),
+            *FILE_KINDS.warnings(_speakers(pids), features),
             *cgroups.warnings(members, cgroup),
         ]
+
+
+def _warnings(pid: int, features: KernelFeatures) -> Iterator[str]:
+    speaker = family.speaker(pid)
+    for kind in THREAD_KINDS:
+        yield from kind.warnings(speaker, features)
+
+
+def _speakers(pids: Iterable[int]) -> Iterator[int]:
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
 
 
 @contextmanager
@@ -110,6 +123,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(root, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
     yield from _whole_task(root, comm, stat)
+    yield from pidns.root_obstacles(root, comm)
     if stat.session != root and not options.shell_job:
         why = f"it is not a session leader (its session is {stat.session})"
         yield Obstacle(
@@ -124,19 +138,32 @@ def _tree(pids: Sequence[int], features: KernelFeatures, outside: Outside) -> It
     named: set[bytes] = set()
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
-        yield from _of_living(pid, _spoken(pid, lambda it: memory.obstacles(it, files, named)), root)
+        yield from _of_living(pid, _memory(pid, files, named), root)
+    speakers = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            speakers[pid] = family.speaker(pid)
     yield from FILE_KINDS.outside(pids, outside)
-    yield from _shared(pids)
+    yield from _shared(speakers)
 
 
-def _spoken(pid: int, look: Callable[[int], Iterable[Obstacle]]) -> Iterator[Obstacle]:
-    """What one finds by the number of the thread that speaks for the process."""
-    return (one._replace(pid=pid) for one in look(family.speaker(pid)))
+def _strangers(options: DumpOptions, pids: Sequence[int]) -> Iterator[Obstacle]:
+    """Who would end with the tree."""
+    if not (options.leave_running or options.leave_stopped):
+        yield from pidns.strangers(options.tree, pids)
 
 
-def look_again(pids: Sequence[int]) -> None:
-    """What may have changed until the tasks were stopped and no kind looks at.  `NotDumpable`."""
-    obstacles = [*_shared(pids)]
+def _memory(pid: int, files: memory.KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
+    for one in memory.obstacles(family.speaker(pid), files, named):
+        yield one._replace(pid=pid)
+
+
+def look_again(speakers: Mapping[int, int]) -> None:
+    """What may have changed until the tasks were stopped and no kind looks at; by pid, who speaks for each.
+
+    `NotDumpable`.
+    """
+    obstacles = [*_shared(speakers), *pidns.obstacles_again(speakers)]
     if obstacles:
         raise NotDumpable(obstacles)
 
@@ -151,9 +178,11 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     if blocking:
         return
     yield from _namespaces(pid, comm, root)
-    for kind in THREAD_KINDS:
-        yield from _spoken(pid, lambda it, kind=kind: kind.obstacles(it, features))  # type: ignore[misc]
-    yield from _spoken(pid, lambda it: FILE_KINDS.obstacles(it, kin))
+    yield from pidns.obstacles(pid, comm, root)
+    speaker = family.speaker(pid)
+    of_kinds = (kind.obstacles(speaker, features) for kind in THREAD_KINDS)
+    for one in chain(chain.from_iterable(of_kinds), FILE_KINDS.obstacles(speaker, kin)):
+        yield one._replace(pid=pid)
 
 
 _SHARED = {
@@ -164,36 +193,26 @@ _SHARED = {
 }
 
 
-def _shared(pids: Sequence[int]) -> Iterator[Obstacle]:
+def _shared(speakers: Mapping[int, int]) -> Iterator[Obstacle]:
     """What processes share, by clone(2), with others than their parents."""
     for what, name in _SHARED.items():
-        known: Distinct[int] = Distinct(partial(_compare, what=what))
-        for pid in pids:
+        known: Distinct[int] = Distinct(partial(syscalls.kcmp_table, what=what))
+        for pid, speaker in speakers.items():
             with suppress(FileNotFoundError, ProcessLookupError):
-                other, place = known.find(pid)
+                other, place = known.find(speaker)
                 if other is None:
-                    known.insert(place, pid)
+                    known.insert(place, speaker)
                     continue
-                if _compare(pid, _parent(pid), what) == 0:
+                parent = _parent(pid)
+                if syscalls.kcmp_table(speaker, speakers.get(parent, parent), what) == 0:
                     continue
                 comm = proc_task.stat(_read(pid, "stat")).comm.decode("utf-8", "backslashreplace")
                 why = f"it shares {name} with {processes.describe(other)}, who is not its parent"
                 yield Obstacle(pid, comm, "task", why, "dump it when it has executed a program of its own")
 
 
-def _compare(pid: int, other: int, what: int) -> int:
-    return syscalls.kcmp_table(family.speaker(pid), family.speaker(other), what)
-
-
 def _parent(pid: int) -> int:
     return proc_task.stat(_read(pid, "stat")).ppid
-
-
-def _is_dead(member: family.Member) -> bool:
-    try:
-        return member.tids == {member.pid} and proc_task.stat(_read(member.pid, "stat")).state in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def _whole_task(pid: int, comm: str, stat: proc_task.Stat) -> Iterator[Obstacle]:
@@ -235,7 +254,7 @@ def _namespaces(pid: int, comm: str, root: int) -> Iterator[Obstacle]:
     """A tree has clocks of its own after a restore, but only one pair of them."""
     own, theirs = namespaces.identify(os.getpid()), namespaces.identify(family.speaker(pid))
     for kind, inode in theirs.items():
-        if own.get(kind) != inode and kind not in ("cgroup", "time"):
+        if own.get(kind) != inode and kind not in ("cgroup", "pid", "time"):
             why = "the task lives in another one than criupy, which cannot be dumped yet"
             yield Obstacle(pid, comm, f"{kind} namespace", why, f"run criupy inside (nsenter -t {pid})")
     if "time" in theirs and theirs["time"] != namespaces.identify(family.speaker(root)).get("time"):

@@ -12,6 +12,7 @@ from criupy.images.directory import ImageWriter
 from criupy.images.pages import create_pages, pagemap_messages, remove_pages
 from criupy.log import Report
 from criupy.resources import memory
+from criupy.resources.pidnumbers import PidNumbers
 
 FAMILIES = "cow"
 """The directory of the set, below the images."""
@@ -74,7 +75,7 @@ class PagesFiles:
         self._stack.callback(os.close, descriptor)
         return descriptor
 
-    def finish(self, *, sync: bool) -> None:
+    def finish(self, numbers: PidNumbers, *, sync: bool) -> None:
         """Write the pagemaps of the families' set, and lead to it from the images."""
         if self._set is None:
             self._writer.link_parent(None)
@@ -82,6 +83,6 @@ class PagesFiles:
         for number, family in enumerate(self._families, 1):
             pagemap = memory.family_pagemap(family, number)
             for pid in family.pids:
-                self._set.write("PAGEMAP", pagemap_messages(pagemap), pid)
+                self._set.write("PAGEMAP", pagemap_messages(pagemap), numbers.inside(pid))
         self._set.finish(sync=sync)
         self._writer.link_parent(FAMILIES)

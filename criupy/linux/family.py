@@ -62,12 +62,32 @@ def speaker(pid: int) -> int:
     return next((tid for tid in _tids(pid) if not is_ending_thread(pid, tid)), pid)
 
 
+def is_zombie(member: Member) -> bool:
+    """Whether a process is dead with all of its threads, and its parent has not waited for it."""
+    try:
+        return member.tids == {member.pid} and _has_no_other(member.pid, 1, states="ZX")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def is_ending(pid: int) -> bool:
     """Whether a process is gone, or about to be, with all of its threads."""
     try:
-        return all(is_ending_thread(pid, tid) for tid in _tids(pid))
+        tids = _tids(pid)
+        return all(is_ending_thread(pid, tid) for tid in tids) and _has_no_other(pid, len(tids))
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def _has_no_other(pid: int, known: int, states: str = "") -> bool:
+    """Whether a process has no more than the ``known`` threads; its leader is in one of ``states``, if that matters.
+
+    A thread that executes a program when its leader is dead takes over the number of that, and may be in no listing.
+    Source: Linux fs/exec.c, ``de_thread``.
+    """
+    with _opened(f"/proc/{pid}/stat") as file:
+        stat = procfs.stat(os.read(file, 4096))
+    return stat.threads <= known and (not states or stat.state in states)
 
 
 def _tids(pid: int) -> list[int]:

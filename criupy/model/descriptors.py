@@ -144,7 +144,8 @@ class Describer:
         )
 
     def _epfd(self, epfd: Any) -> Description:
-        watched = (str(fd) for fd in sorted({target.tfd for target in epfd.tfd}))
+        numbers = {target.number if target.HasField("file") else target.tfd for target in epfd.tfd}
+        watched = map(str, sorted(numbers))
         return _described("epoll", _watches(watched), epfd.flags)
 
     def _sgfd(self, sgfd: Any) -> Description:

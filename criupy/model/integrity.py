@@ -268,6 +268,13 @@ def _check_files(snapshot: Snapshot) -> None:
             _require(
                 _is(snapshot.files, part.regf_id, REG), name, f"{what}: there is no path {part.regf_id:#x}"
             )
+        elif field == "epfd":
+            for target in part.tfd:
+                reached = not target.HasField("file") or target.file in snapshot.files
+                _require(reached, name, f"{what} watches file {target.file:#x}, which is not there")
+                _require(
+                    target.number < FD_MAX, name, f"{what} watches {target.number}, which is no descriptor"
+                )
         elif field == "memfd":
             found = part.inode_id in snapshot.memfds
             _require(found, name, f"{what}: memfd.img has no inode {part.inode_id}")

@@ -123,13 +123,14 @@ Arg = int | Ref | Data | Out | Field
 
 SIGCHLD = 17
 CLONE_VM, CLONE_FS, CLONE_FILES, CLONE_SIGHAND = 0x100, 0x200, 0x400, 0x800
-CLONE_PARENT, CLONE_IO = 0x8000, 0x8000_0000
+CLONE_PARENT, CLONE_NEWPID, CLONE_IO = 0x8000, 0x2000_0000, 0x8000_0000
 _CLONE_FLAGS = {
     CLONE_VM: "CLONE_VM",
     CLONE_FS: "CLONE_FS",
     CLONE_FILES: "CLONE_FILES",
     CLONE_SIGHAND: "CLONE_SIGHAND",
     CLONE_PARENT: "CLONE_PARENT",
+    CLONE_NEWPID: "CLONE_NEWPID",
     CLONE_IO: "CLONE_IO",
 }
 
@@ -235,6 +236,8 @@ class StubPlan(NamedTuple):
     """The pages files; the nursery has them open at their places in here."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
+    own_pids: bool = False
+    """Whether the tree is born in a pid namespace of its own: all numbers are those inside, the root's is 1."""
 
 
 STUB_SPACE = 1 << 30

@@ -149,6 +149,20 @@ class Snapshot:
         return self.root.ids.ipc_ns_id if self.root.ids else 0
 
     @property
+    def has_own_pids(self) -> bool:
+        """Whether the tree lives in a pid namespace of its own: all its numbers are those inside."""
+        outside, ids = self.inventory.root_ids, self.root.ids
+        return ids is not None and outside.HasField("pid_ns_id") and ids.pid_ns_id != outside.pid_ns_id
+
+    @property
+    def outer_pids(self) -> frozenset[int]:
+        """The pids of the tree as the dumper saw them, as far as the images say."""
+        entries = [task.pstree for task in self.tasks]
+        if not self.has_own_pids:
+            return frozenset(entry.pid for entry in entries)
+        return frozenset(entry.outer_pid for entry in entries if entry.HasField("outer_pid"))
+
+    @property
     def is_own(self) -> bool:
         """Whether criupy wrote it, and not CRIU: it has fields of its own."""
         return bool(self.root.core.tc.HasField("true_personality"))

@@ -20,6 +20,7 @@ from criupy.model.plan import (
     CLONE_FILES,
     CLONE_FS,
     CLONE_IO,
+    CLONE_NEWPID,
     CLONE_PARENT,
     CLONE_SIGHAND,
     CLONE_VM,
@@ -32,7 +33,7 @@ from criupy.model.plan import (
     clone_args,
 )
 
-_PASSING = 1 << 40
+PASSING = 1 << 40
 """From here on: tasks whose pid is the kernel's choice, in the order of their births."""
 
 
@@ -74,12 +75,12 @@ class Growth(NamedTuple):
     told: frozenset[int]
 
 
-def grow(tasks: Sequence[Kinsman]) -> Growth:
-    """The births of ``tasks``, which has parents first.
+def grow(tasks: Sequence[Kinsman], *, own_pids: bool = False) -> Growth:
+    """The births of ``tasks``, which has parents first; ``own_pids``: the root is the init of a pid namespace.
 
     ImageError for relations that no sequence of system calls can bring about.
     """
-    return _Tree(tasks).grow()
+    return _Tree(tasks).grow(own_pids=own_pids)
 
 
 class _Tree:
@@ -101,10 +102,12 @@ class _Tree:
         self.places = self._places_of_helpers(tasks[1:])
         self.passing = 0
 
-    def grow(self) -> Growth:
+    def grow(self, *, own_pids: bool) -> Growth:
         root = self.root.pid
         self.made.add(root)
-        self._step(NURSERY, "clone3", *clone_args(CLONE_PARENT, root), expect=root, gives=_task(root))
+        flags = CLONE_PARENT | (CLONE_NEWPID if own_pids else 0)
+        answer = None if own_pids else root  # the nursery is told the number outside
+        self._step(NURSERY, "clone3", *clone_args(flags, root), expect=answer, gives=_task(root))
         orphans = list(self._raise(self.root))
         while orphans:
             left = list(self._adopt(orphans))
@@ -220,7 +223,7 @@ class _Tree:
             self._bear(leader, orphan, flags=CLONE_PARENT)
             return True
         self.passing += 1
-        between = _PASSING + self.passing
+        between = PASSING + self.passing
         self._step(leader, "clone3", *clone_args(0, None), gives=_task(between))
         self._step(parent, "prctl", PR_SET_CHILD_SUBREAPER, 1)
         self._bear(between, orphan)

@@ -22,6 +22,7 @@ from criupy.resources import shmem
 from criupy.resources.shmem import Made
 
 if TYPE_CHECKING:
+    from criupy.images.pb.core_pb2 import fown_entry
     from criupy.linux.features import KernelFeatures
     from criupy.model.snapshot import Snapshot
     from criupy.resources.kind import FileKind, PlanSubject
@@ -55,12 +56,26 @@ class Numbers:
         self._used.add(self._lowest)
         return self._lowest
 
+    def is_used(self, number: int) -> bool:
+        return number in self._used
+
     def occupy(self, number: int) -> None:
         self._used.add(number)
 
     def release(self, number: int) -> None:
         self._used.discard(number)
         self._lowest = min(self._lowest, number)
+
+
+class Loan(NamedTuple):
+    """A file at a number that is not its own, between the steps ``before`` and ``after``.
+
+    ``moved``: that number, and where the one who has it otherwise is meanwhile.
+    """
+
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+    moved: tuple[int, int] = (-1, -1)
 
 
 @dataclass
@@ -78,6 +93,10 @@ class TablePlan:
     """What has to be opened together, by `FileKind.together`."""
     memory: Made = field(default_factory=lambda: Made({}, {}))
     """Shared memory, in the nursery."""
+    held: Mapping[int, int] = field(default_factory=dict)
+    """In a task: the files that the nursery has, as `Shared.at`."""
+    _placed: dict[int, bool] = field(default_factory=dict)
+    """The numbers of the image that are done, and whether they are closed on exec."""
     _moving: dict[int, int] = field(default_factory=dict)
     _cloexec: set[int] = field(default_factory=set)
     """Numbers on the move that close on exec, as the call that opened them has it."""
@@ -119,6 +138,7 @@ class TablePlan:
 
     def place(self, file_id: int, number: int, *, cloexec: bool) -> Iterator[Step]:
         """Puts the file at its number, from wherever it is."""
+        self._placed[number] = cloexec
         source = self.at[file_id]
         if source == number:
             del self._moving[number]
@@ -138,6 +158,19 @@ class TablePlan:
             self.at[file_id] = number
             yield self.close(source)
 
+    def lend(self, file_id: int, number: int) -> Loan:
+        """Gives the file a number for a moment.  What POSIX locks there are must come later: closing drops them."""
+        source = self.at[file_id]
+        if source == number:
+            return Loan()
+        to_number = self.step("dup3", source, number, os.O_CLOEXEC)
+        if not self.numbers.is_used(number):
+            return Loan((to_number,), (self.step("close", number),))
+        away = self.numbers.take()
+        aside = self.step("fcntl", number, F_DUPFD, 0, expect=away)
+        back = self.step("dup3", away, number, os.O_CLOEXEC if self._placed.get(number) else 0)
+        return Loan((aside, to_number), (back, self.close(away)), (number, away))
+
 
 class Shared(NamedTuple):
     """The files that several descriptor tables have, or whose parts they have: numbers in the nursery by file id."""
@@ -155,38 +188,76 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     Raises `ImageError` for a kind that cannot be restored yet.
     """
     snapshot = subject.snapshot
-    tables: dict[Hashable, set[int]] = {}
-    members: dict[Hashable, dict[int, fdtable_pb2.file_entry]] = {}
-    made_by: dict[int, int] = {}
-    for files_id, infos in _tables(snapshot):
-        for info in infos:
-            entry = _entry(snapshot, kinds, info)
-            group = kinds[entry.type].together(entry)
-            tables.setdefault(group, set()).add(files_id)
-            members.setdefault(group, {})[entry.id] = entry
-            made_by.setdefault(entry.id, files_id)
-    for entry in _on_their_way(snapshot, kinds):
-        group = kinds[entry.type].together(entry)
-        tables.setdefault(group, set()).add(_IN_A_MESSAGE)
-        members.setdefault(group, {})[entry.id] = entry
+    groups = _Groups(kinds, snapshot)
     table = TablePlan(subject, Stage.HOLD)
     for number in range(len(subject.stub.pages)):
         table.numbers.occupy(number)
     steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
-    for group in sorted(
-        tables, key=lambda group: any(kinds[one.type].carries for one in members[group].values())
-    ):
-        holders = tables[group]
-        held = any(kinds[entry.type].held for entry in members[group].values())
-        if len(holders) > 1 or held or _IN_A_MESSAGE in holders:
-            entries = list(members[group].values())
-            table.groups[group] = entries
-            for entry in entries:
-                if entry.id not in table.at:
-                    steps += kinds[entry.type].plan(entry, table)
-            for entry in entries:
-                steps += _owner(entry, table)
-    return steps, Shared(table.at, made_by, table.memory.mapped)
+    for group, entries in groups.held():
+        table.groups[group] = entries
+        for entry in entries:
+            if entry.id not in table.at:
+                steps += kinds[entry.type].plan(entry, table)
+        for entry in entries if not snapshot.has_own_pids else ():
+            steps += _owner(entry, table)
+    for entries in table.groups.values():
+        for entry in entries:
+            steps += kinds[entry.type].unite(entry, table)
+    return steps, Shared(table.at, groups.made_by, table.memory.mapped)
+
+
+class _Groups:
+    """The open files of all tables, grouped by what can only be opened together."""
+
+    def __init__(self, kinds: Mapping[int, FileKind], snapshot: Snapshot) -> None:
+        self.kinds = kinds
+        self.members: dict[Hashable, dict[int, fdtable_pb2.file_entry]] = {}
+        self.holders: dict[Hashable, set[int]] = {}
+        """By group, the files_id of the tables that have something of it."""
+        self.made_by: dict[int, int] = {}
+        """By file id, the first table that has it."""
+        self.group_of: dict[int, Hashable] = {}
+        self.beside: dict[int, set[int]] = {}
+        """By files_id, the files of a table."""
+        for files_id, infos in _tables(snapshot):
+            self.beside[files_id] = {info.id for info in infos}
+            for info in infos:
+                entry = _entry(snapshot, kinds, info)
+                group = self.group_of[entry.id] = kinds[entry.type].together(entry)
+                self.holders.setdefault(group, set()).add(files_id)
+                self.members.setdefault(group, {})[entry.id] = entry
+                self.made_by.setdefault(entry.id, files_id)
+        self.beside[_IN_A_MESSAGE] = set()
+        for entry in _on_their_way(snapshot, kinds):
+            group = self.group_of[entry.id] = kinds[entry.type].together(entry)
+            self.holders.setdefault(group, set()).add(_IN_A_MESSAGE)
+            self.members.setdefault(group, {})[entry.id] = entry
+            self.made_by.setdefault(entry.id, _IN_A_MESSAGE)
+
+    def held(self) -> Iterator[tuple[Hashable, list[fdtable_pb2.file_entry]]]:
+        """The groups that the nursery has to open, with their files; last those that others may be in."""
+        apart = self._apart()
+        for group in sorted(self.holders, key=self._carries):
+            files_ids, entries = self.holders[group], list(self.members[group].values())
+            shared = len(files_ids) > 1 or _IN_A_MESSAGE in files_ids
+            if group in apart or shared or any(self.kinds[entry.type].held for entry in entries):
+                yield group, entries
+
+    def _carries(self, group: Hashable) -> bool:
+        return any(self.kinds[entry.type].carries for entry in self.members[group].values())
+
+    def _apart(self) -> set[Hashable]:
+        """Those of files that have to be open beside each other, and are not in the table that completes them."""
+        found: set[Hashable] = set()
+        for group, entries in self.members.items():
+            for entry in entries.values():
+                for other in self.kinds[entry.type].reaches(entry):
+                    if other not in self.group_of:
+                        message = f"file {entry.id:#x} needs file {other:#x}, which no task has open"
+                        raise ImageError("files.img", message)
+                    if other not in self.beside[self.made_by[entry.id]]:
+                        found |= {group, self.group_of[other]}
+        return found
 
 
 def _on_their_way(snapshot: Snapshot, kinds: Mapping[int, FileKind]) -> Iterator[fdtable_pb2.file_entry]:
@@ -212,7 +283,8 @@ def plan_table(
 
     Raises `ImageError` for a kind that cannot be restored yet.
     """
-    table = TablePlan(subject)
+    table = TablePlan(subject, held=shared.at)
+    table.numbers.occupy(nursery_fd)
     infos = sorted(subject.snapshot.fds(subject.task), key=lambda info: info.fd)
     entries = {info.id: _entry(subject.snapshot, kinds, info) for info in infos}
     for entry in entries.values():
@@ -228,9 +300,11 @@ def plan_table(
         yield from table.place(info.id, info.fd, cloexec=bool(info.flags & FD_CLOEXEC))
     assert subject.task.ids is not None
     for entry in entries.values():
-        if entry.id not in shared.at:
+        is_first = shared.made_by[entry.id] == subject.task.ids.files_id
+        # The nursery knows the owners if it sees them.
+        if entry.id not in shared.at or (is_first and subject.snapshot.has_own_pids):
             yield from _owner(entry, table)
-        if shared.made_by[entry.id] == subject.task.ids.files_id:
+        if is_first:
             yield from kinds[entry.type].complete(entry, table)
 
 
@@ -272,9 +346,7 @@ def _owner(entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
                 f"fd {number} sends its signals to {fown.pid}, which is not in the image set: nobody gets them"
             )
         else:
-            # a thread other than the leader is not there before
-            late = fown.pid_type == _OWNER_TID and fown.pid != table.subject.task.pid
-            stage = Stage.ATTRIBUTES if late else table.stage
+            stage = _owner_stage(fown, table)
             owner = data(
                 struct.pack("ii", fown.pid_type, fown.pid), text=f"{{type {fown.pid_type}, pid {fown.pid}}}"
             )
@@ -286,6 +358,14 @@ def _owner(entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
                 yield table.step("setresuid", 0, 0, _KEEP, stage=stage, about=about)
     if body.flags & os.O_ASYNC:
         yield table.step("fcntl", number, F_SETFL, body.flags & SETTABLE, about=about)
+
+
+def _owner_stage(fown: fown_entry, table: TablePlan) -> Stage:
+    """A thread other than a leader is not there at first; after `Stage.CONTENT` those of all processes are."""
+    task = table.subject.task
+    if fown.pid_type != _OWNER_TID or fown.pid in {one.pid for one in table.snapshot.tasks}:
+        return table.stage
+    return Stage.ATTRIBUTES if fown.pid in task.threads else Stage.ZOMBIES
 
 
 def _body(entry: fdtable_pb2.file_entry, snapshot: Snapshot) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
@@ -22,6 +22,7 @@ from criupy.linux.family import Kin
 from criupy.linux.procfs import fdinfo, mountinfo
 from criupy.model.snapshot import PipeData, SocketPacket
 from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owner, open_files, received
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
 
@@ -87,10 +88,14 @@ class FileImages:
     """The images of a dump that are about files.
 
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
+    ``numbers``: what pids are in images.
     """
 
+    numbers: PidNumbers = UNCHANGED
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
+    open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    """The descriptors by `OpenFile.pid` (that of the first process with a table) and file id."""
     files_ids: dict[int, int] = field(default_factory=dict)
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
@@ -231,6 +236,16 @@ class FileTable:
             return None
         return self._description(kind, file)
 
+    def relate(self) -> None:
+        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+        obstacles = [
+            Obstacle(one.file.pid, comm_of(one.file.pid), _what(one.kind, one.file), why, hint)
+            for one in self._collected
+            for why, hint in one.kind.relate(one, self._collected)
+        ]
+        if obstacles:
+            raise NotDumpable(obstacles)
+
     def mapped(self, pid: int, start: int, end: int) -> int:
         """File id of the file that is mapped at [start, end) of a frozen task; the id of a System V segment.
 
@@ -242,27 +257,34 @@ class FileTable:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
         return self._path(pid, name, name)
 
-    def encode(self) -> FileImages:
-        """The messages.  Raises `NotDumpable` when a name leads elsewhere by now."""
+    def encode(self, numbers: PidNumbers = UNCHANGED) -> FileImages:
+        """The messages; owners have the ``numbers`` of the images.
+
+        Raises `NotDumpable` when a name leads elsewhere by now.
+        """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(received=self._received)
+        images = FileImages(numbers, received=self._received)
+        for speaker, found_files in self._descriptors.items():
+            for file, one in found_files:
+                images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            one.kind.encode(one, entry, images)
+            owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
+            one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
         for file_id, inode_id in self._memory.items():
             images.files[file_id] = file_entry(file_id, inode_id, None)
         order = sorted(images.files, key=lambda file_id: (images.ranks.get(file_id, 0), file_id))
         images.files = {file_id: images.files[file_id] for file_id in order}
-        numbers = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
-        images.files_ids = {pid: numbers[holder] for pid, holder in self._table_of.items()}
+        tables = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
+        images.files_ids = {pid: tables[holder] for pid, holder in self._table_of.items()}
         firsts = list(dict.fromkeys(self._fs_of.values()))
         images.fs_ids = {pid: firsts.index(holder) + FIRST_FILES_ID for pid, holder in self._fs_of.items()}
         for pid, found_files in self._descriptors.items():
-            images.fdinfo[numbers[pid]] = [
+            images.fdinfo[tables[pid]] = [
                 fdtable_pb2.fdinfo_entry(id=one.id, flags=int(file.cloexec), type=one.kind.type, fd=file.fd)
                 for file, one in found_files
             ]
@@ -391,6 +413,9 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
     comm = comm_of(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm)
+        kind = find_kind(kinds, file)
+        for why, hint in kind.obstacles_among(file, _speakers(kin)):
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
@@ -400,6 +425,12 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
         if problem:
             yield Obstacle(pid, comm, name, *problem)
     yield from _separate_threads(pid, comm)
+
+
+def _speakers(kin: Kin) -> Iterator[int]:
+    for pid in kin.pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield family.speaker(pid)
 
 
 _TABLES = {syscalls.KCMP_FILES: "descriptors", syscalls.KCMP_FS: "a working directory, root and umask"}
@@ -482,14 +513,26 @@ class Refused:
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
 
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, comm_of(file.pid))])
+
+    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")
+
+    def reaches(self, entry: fdtable_pb2.file_entry) -> Iterator[int]:
+        return iter(())
+
+    def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        return iter(())
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return iter(())

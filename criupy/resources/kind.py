@@ -14,9 +14,11 @@ Kinds never import each other; what two of them share (file ids, device numbers)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 
 if TYPE_CHECKING:
     from criupy.errors import Obstacle
@@ -107,6 +109,7 @@ class DumpSink:
     """Where `encode` leaves what does not belong into the core message: image-wide lists, by their home."""
 
     files: FileTable
+    numbers: PidNumbers = UNCHANGED
     seccomp_filters: list[tuple[bytes, int, int | None]] = field(default_factory=list)
     """(filter, flags, index of the next newer one)"""
     seccomp_leader: SeccompLeader | None = None
@@ -214,9 +217,17 @@ class FileKind(Protocol):
         """(why, hint) for each reason not to dump this one; the task runs.  Deleted files and locks are seen to."""
         return iter(())
 
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        """The same, of what ``file`` has to do with files of other tasks; ``pids`` are all that are dumped with it."""
+        return iter(())
+
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         """Read what is not in ``file``; once per open file description, frozen."""
         return None
+
+    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+        """Find out, frozen, what it has to do with the files of all tasks; (why, hint) if that cannot be dumped."""
+        return iter(())
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""
@@ -225,6 +236,14 @@ class FileKind(Protocol):
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         """Open it, by `TablePlan.opens`, at whatever number; owner and close-on-exec are seen to."""
         ...
+
+    def reaches(self, entry: fdtable_pb2.file_entry) -> Iterator[int]:
+        """Ids of files that it has to be open beside, if only for a moment."""
+        return iter(())
+
+    def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        """What it has to do with files that are open beside it in the nursery, when all of them are."""
+        return iter(())
 
     def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         """What has to wait until every descriptor of the task is at its number; in one table of those that share it."""

@@ -176,7 +176,7 @@ def check(snapshot: Snapshot, present: Mapping[int, Segment]) -> None:
 
     ``present``: the segments of this IPC namespace by id.
     """
-    pids = {task.pid for task in snapshot.tasks}
+    pids = snapshot.outer_pids
     for entry in _in_use(snapshot):
         match standing(entry, present.get(entry.desc.id), pids):
             case Standing.TAKEN:
@@ -217,7 +217,7 @@ def plan(
     """
     steps: list[Step] = []
     warnings: list[str] = []
-    pids = {task.pid for task in snapshot.tasks}
+    pids = snapshot.outer_pids
     place = _NURSERY_SPACE
     for entry in _in_use(snapshot):
         found = present.get(entry.desc.id)

@@ -7,7 +7,7 @@ batch costs a wake-up and a stop, whatever is in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from itertools import groupby
 from operator import attrgetter
@@ -26,9 +26,11 @@ _REST = tuple(stage for stage in Stage if stage > Stage.LAYOUT)
 _Stages = dict[Stage, list[Step]]
 
 
-def build(plan: RestorePlan, tree: StubTree, log: Log, report: Report) -> None:
-    """Make all processes of the plan, and run all of its steps."""
-    _Builder(plan, tree, log, report).build()
+def build(
+    plan: RestorePlan, tree: StubTree, log: Log, report: Report, *, after_births: Callable[[], None]
+) -> None:
+    """Make all processes of the plan, and run all of its steps; when all are there, ``after_births``."""
+    _Builder(plan, tree, log, report).build(after_births)
 
 
 class _Builder:
@@ -63,19 +65,21 @@ class _Builder:
         else:
             self.steps[process_of[step.tid]].setdefault(step.stage, []).append(step)
 
-    def build(self) -> None:
+    def build(self, after_births: Callable[[], None]) -> None:
         nursery = self.tree.processes[NURSERY].leader
         shared = Answers()
         with nullcontext() if self._fills_much() else self.tree.on_one_processor():
             run_queues([(nursery, self.common.get(Stage.NURSERY, []))], shared)
             self._grow(self.common[Stage.TREE])
         self.log.info(f"Created {len(self.living)} tasks")
+        after_births()
         for tid, run in groupby(self.common.get(Stage.HOLD, []), attrgetter("tid")):  # tasks help it
             run_queues([(self.tree.processes[tid].leader, [*run])], shared)
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()
-        if self.deaths or self.ends or self._is_shared("descriptors") or self._is_shared("directories"):
+        meets = self.deaths or self.ends or any(Stage.ZOMBIES in steps for steps in self.steps.values())
+        if meets or self._is_shared("descriptors") or self._is_shared("directories"):
             self._run(_CONTENT)
             self._let_die()
             self._run(
@@ -104,15 +108,15 @@ class _Builder:
         for tid, run in groupby(steps, attrgetter("tid")):
             own = list(run)
             process = self.tree.processes[tid]
-            if own[-1].call == "exit_group":
-                self._end(tid, process, own, answers)
-                continue
+            last = [own.pop()] if own[-1].call == "exit_group" else []
             self._do(process, own, answers)
             for step in own:
                 if step.call == "clone3":
                     assert step.gives is not None
-                    number, pid = step.gives.key, answers.values[step.gives]
-                    self.tree.welcome(number, pid, process, shares_memory=self._shares_memory(tid, number))
+                    number = step.gives.key
+                    self.tree.welcome(number, process, shares_memory=self._shares_memory(tid, number))
+            if last:
+                self._end(tid, process, last, answers)
 
     def _shares_memory(self, maker: int, child: int) -> bool:
         if maker not in self.living or child not in self.living:

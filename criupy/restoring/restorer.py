@@ -9,9 +9,9 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 
 from criupy.errors import HookError, ImageError, PidInUse, PrivilegeError, RestoreError
 from criupy.hooks import NOBODY, Hooks, Moment
@@ -24,8 +24,9 @@ from criupy.linux.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from criupy.linux.features import probe
 from criupy.linux.procfs import sysvipc
 from criupy.log import Log, Report
-from criupy.model.plan import RestorePlan, Stage, TaskPlan
+from criupy.model.plan import NURSERY, RestorePlan, Stage, TaskPlan
 from criupy.model.snapshot import Snapshot, load
+from criupy.model.tasktree import PASSING
 from criupy.options import Outside, RestoreOptions
 from criupy.planner import plan
 from criupy.resources import sysvshm
@@ -34,7 +35,7 @@ from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import likeness
 from criupy.restoring.builder import build
 from criupy.tracee import guardian
-from criupy.tracee.stub import StubProcess, StubTree, table_space
+from criupy.tracee.stub import StubTree, table_space
 
 _OWN_DESCRIPTORS = 64
 
@@ -52,6 +53,8 @@ class Stopwatch:
 
 def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NOBODY) -> int:
     """Restore the image set in ``options.images_dir``; returns the pid of its root, a child of ours (0: a plan only).
+
+    It is the pid that we see, whatever the root's own pid namespace says.
 
     Raises `ImageError` before anything was created, `RestoreError` after everything created is gone; `HookError` when
     ``hooks`` do, with nothing left either.
@@ -79,10 +82,10 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
             check.run()
         hooks.act("pre-restore", 0)
         with _outcome():
-            _create(the_plan, directory, options, watch, log, report, hooks)
-        _after(hooks, "post-resume", the_plan, log)
-    _tell(the_plan, options, watch, log, report)
-    return the_plan.tasks[0].pid
+            root = _create(the_plan, directory, options, watch, log, report, hooks)
+        _after(hooks, "post-resume", root, log)
+    _tell(the_plan, root, options, watch, log, report)
+    return root
 
 
 def _load(directory: ImageDirectory) -> Snapshot:
@@ -102,16 +105,24 @@ def _outcome() -> Iterator[None]:
 
 
 def _check_free(the_plan: RestorePlan) -> None:
-    """Says by whom a pid or tid is in use before anything is created."""
+    """Says by whom a pid or tid is in use before anything is created; in a new pid namespace none is."""
+    if the_plan.stub.own_pids:
+        return
     numbers = [thread.tid for task in the_plan.tasks for thread in task.threads]
-    born = (step.gives.key for step in the_plan.steps if step.call == "clone3" and step.gives and step.expect)
-    for number in dict.fromkeys([*born, *numbers]):
+    for number in dict.fromkeys([*_born(the_plan), *numbers]):
         if os.path.exists(f"/proc/{number}"):
             message = f"pid {number} is in use by {processes.describe(number)}"
             hint = (
                 "end that task (a zombie needs its parent to wait for it), or restore in a new pid namespace"
             )
             raise PidInUse(message, hint=hint)
+
+
+def _born(the_plan: RestorePlan) -> Iterator[int]:
+    """The pids with which tasks are born, in that order; those that the kernel may choose are not among them."""
+    for step in the_plan.steps:
+        if step.call == "clone3" and step.gives and step.gives.key < PASSING:
+            yield step.gives.key
 
 
 def _create(
@@ -122,49 +133,58 @@ def _create(
     log: Log,
     report: Report,
     hooks: Hooks,
-) -> None:
-    """Make the tree, bring it to where every task is ready, and let it go."""
+) -> int:
+    """Make the tree, bring it to where every task is ready, and let it go; the pid of its root."""
     suspend_seccomp = any(step.stage is Stage.SECCOMP for step in the_plan.steps)
     space = _space(the_plan)
-    unwanted = {tid for task in the_plan.tasks for tid in (task.pid, *task.tids)} | {*the_plan.stub.helpers}
+    unwanted = set() if the_plan.stub.own_pids else _numbers(the_plan)
     _make_room(the_plan)
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
         tree = stack.enter_context(StubTree(the_plan.stub, pages, space, suspend_seccomp=suspend_seccomp))
-        nursery = tree.create_nursery(unwanted)
-        last.enter_context(_segments(the_plan, nursery))
+        tree.create_nursery(unwanted)
         watch.forking = watch.passed()
-        build(the_plan, tree, log, report)
-        hooks.act("post-restore", the_plan.tasks[0].pid)
-        _after(hooks, "pre-resume", the_plan, log)
+        guard = partial(_guard_segments, last, the_plan, tree)
+        build(the_plan, tree, log, report, after_births=guard)
+        root = tree.processes[the_plan.tasks[0].pid].pid
+        hooks.act("post-restore", root)
+        _after(hooks, "pre-resume", root, log)
         if options.pidfile is not None:
-            _write_pidfile(options, the_plan.tasks[0].pid)
+            _write_pidfile(options, root)
         tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
+        return root
 
 
-def _after(hooks: Hooks, moment: Moment, the_plan: RestorePlan, log: Log) -> None:
+def _numbers(the_plan: RestorePlan) -> set[int]:
+    """Every pid and tid of the tree, also those that are needed for a moment."""
+    return {tid for task in the_plan.tasks for tid in (task.pid, *task.tids)} | {*the_plan.stub.helpers}
+
+
+def _after(hooks: Hooks, moment: Moment, root: int, log: Log) -> None:
     """Moments at which it is too late to say no."""
     try:
-        hooks.act(moment, the_plan.tasks[0].pid)
+        hooks.act(moment, root)
     except HookError as error:
         log.error(str(error))
 
 
-def _segments(the_plan: RestorePlan, nursery: StubProcess) -> AbstractContextManager[None]:
+def _guard_segments(last: ExitStack, the_plan: RestorePlan, tree: StubTree) -> None:
     """What a restore makes dies with its tasks, and they with criupy; but System V segments do not."""
     if not any(step.call == "shmat" for step in the_plan.steps):
-        return nullcontext()
+        return
+    nursery = tree.processes[NURSERY]
+    pids = [tree.processes[task.pid].pid for task in the_plan.tasks]
     settle = sysvshm.aftermath(the_plan.steps, nursery.pid)
 
     def undo() -> None:
         guardian.end(nursery.pidfd)  # it may be about to make one
-        if guardian.are_dead(task.pid for task in the_plan.tasks):  # and have not just been let go
+        if guardian.are_dead(pids):  # and have not just been let go
             settle()
 
-    return guardian.unless_done(undo)
+    last.enter_context(guardian.unless_done(undo))
 
 
 def _space(the_plan: RestorePlan) -> int:
@@ -180,8 +200,10 @@ def _space(the_plan: RestorePlan) -> int:
 def _make_room(the_plan: RestorePlan) -> None:
     """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
     own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 2 * len(the_plan.stub.pages)
-    shared = sum(1 for step in the_plan.steps if step.stage is Stage.HOLD)
-    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + shared + 1)
+    holding = [step for step in the_plan.steps if step.stage is Stage.HOLD]
+    targets = (step.args[1] for step in holding if step.call == "dup3")
+    lent = max((number for number in targets if isinstance(number, int)), default=0)
+    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + len(holding) + 1, lent + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))
@@ -210,7 +232,9 @@ def _write_pidfile(options: RestoreOptions, pid: int) -> None:
         raise RestoreError(f"the pidfile {name} cannot be written", errno=error.errno or 0) from error
 
 
-def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log: Log, report: Report) -> None:
+def _tell(
+    the_plan: RestorePlan, root: int, options: RestoreOptions, watch: Stopwatch, log: Log, report: Report
+) -> None:
     content = sum(step.expect or 0 for step in the_plan.steps if step.call == "pread64")
     stats = stats_entry()
     stats.restore.pages_compared = 0
@@ -220,10 +244,8 @@ def _tell(the_plan: RestorePlan, options: RestoreOptions, watch: Stopwatch, log:
     stats.restore.pages_restored = content >> 12
     write_stats(options.work_dir, "stats-restore", stats)
     log.info("Restore finished successfully. Tasks resumed.")
-    count, root = sum(len(task.threads) for task in the_plan.tasks), the_plan.tasks[0].pid
-    born = sum(1 for step in the_plan.steps if step.call == "clone3" and step.expect) - len(
-        the_plan.stub.helpers
-    )
+    count = sum(len(task.threads) for task in the_plan.tasks)
+    born = len({*_born(the_plan)} - {*the_plan.stub.helpers})
     what = f"{born} tasks from {root} on" if born > 1 else f"task {root}"
     threads = f"{count} thread{'s' * (count != 1)}"
     seconds = watch.passed() / 1e6

@@ -230,10 +230,9 @@ class _TreeFreezer:
                     raise
                 return None
             except TraceeError as error:
-                lives = _has_a_program(pid)
-                if lives and error.errno in _GONE:
-                    return None  # the thread that spoke for it is, or executes a program
-                if lives or pid == self.root:
+                if error.errno in _GONE:
+                    return None  # or the thread is that spoke for it, or executes a program
+                if pid == self.root or _has_a_program(pid):
                     raise
                 return None
         return self._freezers[pid]
@@ -254,7 +253,7 @@ class _TreeFreezer:
         moved = False
         begun: list[_Freezer] = []
         for member in members:
-            if _is_zombie(member):
+            if family.is_zombie(member):
                 self._zombies.add(member.pid)
                 continue
             freezer = self._meet(member.pid)
@@ -320,8 +319,8 @@ class _Freezer:
             return Space(self.process).has_leftovers()
         except (FileNotFoundError, ProcessLookupError) as error:
             raise TraceeError(f"task {self.process.speaker} has ended", errno=errno.ESRCH) from error
-        except TraceeError:
-            if not _has_a_program(self.process.pid):
+        except TraceeError as error:
+            if error.errno not in (0, *_GONE):
                 raise
             return False  # it executes another program at this moment, and the memory of that is new
 
@@ -330,15 +329,23 @@ class _Freezer:
         os.close(self.process.pidfd)
 
     def begin(self, tids: frozenset[int]) -> bool:
-        """Seize the threads that are new, and ask them to stop; whether there were any, or it is about to be dead."""
-        seized = [tracee for tid in sorted(tids - self.tracees.keys()) if (tracee := self._seize(tid))]
-        self._running += seized
-        return bool(seized) or not self.tracees
+        """Seize the threads that are new, and ask them to stop; whether there were any, or it is about to be dead.
+
+        A leader may be dead for long; of another thread it is news.
+        """
+        new = sorted(tids - self.tracees.keys())
+        self._running += [tracee for tid in new if (tracee := self._seize(tid))]
+        return any(tid in self.tracees or tid != self.process.pid for tid in new) or not self.tracees
 
     def forget(self, here: frozenset[int]) -> None:
         """Threads that stood, and have died and been reaped since."""
         for tid in self.tracees.keys() - here:
-            del self.tracees[tid]
+            self._lose(tid)
+
+    def _lose(self, tid: int) -> None:
+        """A thread is gone; it may have executed a program, and be what the number of the leader means now."""
+        self.tracees.pop(tid, None)
+        self.tracees.pop(self.process.pid, None)
 
     def halt(self) -> bool:
         """Wait until all that were asked stand, or until it shows that one waits in vfork; whether anyone is left."""
@@ -399,6 +406,8 @@ class _Freezer:
                 why = error
             state, tracer = _state_and_tracer(process.pid, tid)
             if state in ("", "Z", "X"):
+                if tid != process.pid:
+                    self._lose(tid)
                 return None
             if tracer == os.getpid():
                 break
@@ -420,11 +429,11 @@ class _Freezer:
                 stop = tracee.wait(min(self.deadline, time.monotonic() + _PATIENCE))
             except TraceeError:
                 reap(tracee.pid, tracee.tid, self.deadline)
-                del self.tracees[tracee.tid]
+                self._lose(tracee.tid)
                 return True
             except FreezeError as error:
                 if _has_left_others(tracee):
-                    del self.tracees[tracee.tid]
+                    self.tracees.pop(tracee.tid, None)
                     return True
                 if not self._urge(tracee, error):
                     return False
@@ -480,17 +489,6 @@ def _let_it_go_on_waiting(tracee: Tracee) -> None:
     if register and getattr(regs, register) & mask == for_ever:
         regs.rax = -abi.ERESTARTNOHAND & _U64
         tracee.set_regs(regs)
-
-
-def _is_zombie(member: Member) -> bool:
-    """Dead, main thread and all; its parent has not waited for it."""
-    if member.tids != {member.pid}:
-        return False
-    try:
-        with open(f"/proc/{member.pid}/stat", "rb", buffering=0) as file:
-            return file.read(4096).rpartition(b")")[2].split()[0] in b"ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _has_left_others(tracee: Tracee) -> bool:

@@ -138,7 +138,7 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
             guardian.finish(lambda: guardian.kill(pidfds))
         for process in dying:
             process_mrelease(process.pidfd)
-        for process in dying:
+        for process in reversed(dying):  # the init of a pid namespace ends when all others in it are reaped
             for tid in (
                 *(thread.tid for thread in process.threads if thread.tid != process.pid),
                 process.pid,

@@ -23,6 +23,16 @@ def kill(pidfds: Iterable[int]) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
+def kill_by_pid(pid: int) -> None:
+    """SIGKILL to a process that is traced by us, so that its number is nobody else's.  OSError."""
+    assert pid > 0
+    pidfd = os.pidfd_open(pid)
+    try:
+        kill([pidfd])
+    finally:
+        os.close(pidfd)
+
+
 def end(pidfd: int) -> None:
     """SIGKILL to a process that need not be a child, and wait for its end."""
     kill([pidfd])

@@ -1,9 +1,11 @@
 """Stub processes: the tasks of a restore while they are being built.
 
 A nursery process, a few hundred bytes of ELF from a memfd, makes the root of the tree with the pid that is wanted, as
-criupy's own child; all others are born of the root.  In each task the walker of `blob.S` runs batches of system calls
-from a small private mapping at an address that the images leave free; the last call unmaps that.  Everything is traced
-with PTRACE_O_EXITKILL from its first instruction until `StubTree.release`: it dies with criupy.
+criupy's own child; all others are born of the root.  If that is the first of a new pid namespace, the numbers of the
+plan are those inside; what is done to tasks from here takes the others.  In each task the walker of `blob.S` runs
+batches of system calls from a small private mapping at an address that the images leave free; the last call unmaps
+that.  Everything is traced with PTRACE_O_EXITKILL from its first instruction until `StubTree.release`: it dies with
+criupy.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import os
 import signal
 import struct
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import TracebackType
@@ -50,6 +53,8 @@ _PATIENCE = 3600.0
 _BIRTH = 10.0
 _LAST_WORDS = 60.0
 _EVERY_SIGNAL = (1 << 64) - 1
+_EXTRA = -1
+"""Number of a thread that the plan does not know."""
 _USER_CS, _USER_DS = 0x33, 0x2B
 
 
@@ -70,8 +75,8 @@ class StubThread:
         self.capacity = capacity
         self.meeting = meeting
         self._batch: SyscallBatch | None = None
-        self.born: set[int] = set()
-        """Tids of the tasks that it has made and nobody has taken on, all traced and stopping."""
+        self.born: deque[int] = deque()
+        """Tids, as criupy sees them, of the tasks that it has made and nobody has taken on, all traced and stopping."""
 
     @property
     def pid(self) -> int:
@@ -113,7 +118,7 @@ class StubThread:
             if stop.event == 0 and stop.signal == self.meeting and self._at_meeting():
                 break
             if stop.event in _CLONE_EVENTS:
-                self.born.add(self.tracee.event_message())
+                self.born.append(self.tracee.event_message())
             elif stop.event == 0 and stop.signal in _CRASHES:
                 where = self.tracee.regs().rip
                 raise TraceeError(
@@ -202,17 +207,21 @@ class StubProcess:
     When its leader has ended (`end_leader`), ``leader`` is the thread that stands in for it.
     """
 
-    def __init__(self, leader: StubThread, pidfd: int, buffer: LockedMemory, tables: Tables) -> None:
+    def __init__(
+        self, number: int, leader: StubThread, pidfd: int, buffer: LockedMemory, tables: Tables
+    ) -> None:
         self.leader = leader
         self.tables = tables
         self.pidfd = pidfd
-        self.threads: dict[int, StubThread] = {leader.tid: leader}
-        """By tid, leader first."""
+        self.threads: dict[int, StubThread] = {number: leader}
+        """By the tids of the plan, leader first."""
+        self._number = number
         self._is_stopped = False
         self._buffer = buffer
 
     @property
     def pid(self) -> int:
+        """As criupy sees it."""
         return self.leader.pid
 
     def close(self) -> None:
@@ -221,7 +230,7 @@ class StubProcess:
 
     def create_threads(self, tids: Sequence[int]) -> None:
         """Make further threads with their tids."""
-        with _on_one_processor(self.threads):
+        with _on_one_processor(self.threads.values()):
             for start in range(0, len(tids), 256):
                 self._create(tids[start : start + 256])
 
@@ -237,28 +246,29 @@ class StubProcess:
                 raise RestoreError(f"thread {tid} cannot be created: clone3", errno=-answer)
             self._adopt(tid)
 
-    def _adopt(self, tid: int) -> StubThread:
+    def _adopt(self, number: int) -> StubThread:
+        """The first of the threads that were made and not taken on yet."""
         leader = self.leader
-        leader.born.remove(tid)
         table = self.tables.take(_THREAD_TABLE)
-        tracee = Tracee(leader.pid, tid, leader.tracee.memory, self._buffer)
+        tracee = Tracee(leader.pid, leader.born.popleft(), leader.tracee.memory, self._buffer)
         thread = StubThread(tracee, leader.code, table, _THREAD_TABLE, leader.meeting)
+        self.threads[number] = thread
         wait(tracee, _BIRTH)
-        self.threads[tid] = thread
         return thread
 
     @contextmanager
     def extra_thread(self) -> Iterator[StubThread]:
         """A thread with a tid of the kernel's choice, for work that two do faster; gone afterwards."""
         batch = SyscallBatch()
-        slot = _clone(batch, None)
-        thread = self._adopt(self.leader.run(batch).check()[slot])
+        _clone(batch, None)
+        self.leader.run(batch).check()
+        thread = self._adopt(_EXTRA)
         yield thread
         last = SyscallBatch()
         last.call("exit", 0)
         thread.start(last)
         os.waitid(os.P_PID, thread.tid, os.WEXITED | abi.WALL)
-        del self.threads[thread.tid]
+        del self.threads[_EXTRA]
         self.tables.give_back(_THREAD_TABLE)
 
     def stop(self) -> None:
@@ -280,12 +290,12 @@ class StubProcess:
         Nobody may trace a leader that is dead: its parent would not be told of the end of the process.
         """
         leader = self.leader
-        heir = next(thread for tid, thread in self.threads.items() if tid != leader.tid)
+        heir = next(thread for thread in self.threads.values() if thread is not leader)
         leader.leave(last)
         if self._is_stopped:
             _end_stopped(leader)
         _await_death(leader.tid)
-        del self.threads[leader.tid]
+        del self.threads[self._number]
         heir.table, heir.capacity = leader.table, leader.capacity
         self.leader = heir
 
@@ -329,13 +339,19 @@ class StubProcess:
 
     def kill(self) -> None:
         """Send SIGKILL; `reap` waits for the end."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        guardian.kill([self.pidfd])
+        for tid in self._born():
+            with contextlib.suppress(OSError):  # EINVAL: a thread, which dies with its process
+                guardian.kill_by_pid(tid)
 
     def reap(self) -> None:
-        for tid in (*(tid for tid in reversed(self.threads) if tid != self.pid), self.pid):
+        others = [thread.tid for thread in self.threads.values() if thread.tid != self.pid]
+        for tid in (*self._born(), *reversed(others), self.pid):
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PID, tid, os.WEXITED | abi.WALL)
+
+    def _born(self) -> Iterator[int]:
+        return (tid for thread in self.threads.values() for tid in thread.born)
 
 
 class StubTree:
@@ -373,10 +389,9 @@ class StubTree:
             processes = list(self.processes.values())
             for process in processes:
                 process.kill()
-            for process in processes:
-                process.reap()
-            for process in processes:  # once more, as the one whom orphans come to
-                process.reap()
+            for _ in range(2):  # once more, as the one whom orphans come to
+                for process in reversed(processes):  # the init of a namespace ends when all others are reaped
+                    process.reap()
         finally:
             for process in self.processes.values():
                 process.close()
@@ -400,10 +415,13 @@ class StubTree:
             for other in taken:
                 self._dismiss(other)
         tables = Tables(RemoteAddress(_ELF_TABLE + _MAIN_TABLE))
-        process = StubProcess(nursery, os.pidfd_open(nursery.pid), self._buffer, tables)
+        process = StubProcess(NURSERY, nursery, os.pidfd_open(nursery.pid), self._buffer, tables)
         self.processes[NURSERY] = process
         batch = SyscallBatch()
         batch.call("close_range", len(self._files), 0xFFFFFFFF, 0)
+        batch.call(
+            "pidfd_open", nursery.pid, 0
+        )  # for the root, who may not see it: the number after its files
         nursery.run(batch).check()
         return process
 
@@ -447,13 +465,14 @@ class StubTree:
         code_address = RemoteAddress(_ELF_BASE + _ELF_CODE)
         return StubThread(tracee, code_address, _ELF_TABLE, _MAIN_TABLE, self._plan.meeting_signal)
 
-    def welcome(
-        self, number: int, pid: int, mother: StubProcess, *, shares_memory: bool = False
-    ) -> StubProcess:
-        """Take on a process that the leader of ``mother`` has just made; it has a copy of its memory, or the same."""
-        assert pid > 0
+    def welcome(self, number: int, mother: StubProcess, *, shares_memory: bool = False) -> StubProcess:
+        """Take on the first of the processes that the leader of ``mother`` has made and that are not taken on yet.
+
+        ``number`` is its pid in the plan; it has a copy of its mother's memory, or the same.
+        """
         maker = mother.leader
-        maker.born.remove(pid)
+        pid = maker.born[0]
+        assert pid > 0
         pidfd = os.pidfd_open(pid)
         try:
             memory = Memory(pid)
@@ -465,12 +484,13 @@ class StubTree:
             leader = StubThread(
                 tracee, maker.code, mother.tables.take(_SHARER_TABLE), _SHARER_TABLE, maker.meeting
             )
-            process = StubProcess(leader, pidfd, self._buffer, mother.tables)
+            process = StubProcess(number, leader, pidfd, self._buffer, mother.tables)
         else:
             base = RemoteAddress(self._plan.base)
             leader = StubThread(tracee, maker.code, maker.table, maker.capacity, maker.meeting)
-            process = StubProcess(leader, pidfd, self._buffer, Tables(base + _PAGE + _MAIN_TABLE))
+            process = StubProcess(number, leader, pidfd, self._buffer, Tables(base + _PAGE + _MAIN_TABLE))
         self.processes[number] = process
+        maker.born.popleft()
         wait(tracee, _BIRTH)
         if mother is self.processes[NURSERY]:
             self._settle(leader)
@@ -485,11 +505,16 @@ class StubTree:
         flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED_NOREPLACE
         batch.call("mmap", base, _PAGE, _PROT_READ_EXEC, flags, -1, 0)
         batch.call("mmap", base + _PAGE, self._mapped - _PAGE, _PROT_READ_WRITE, flags, -1, 0)
-        batch.call("close_range", 0, 0xFFFFFFFF, 0)
-        nursery = batch.call("pidfd_open", self.processes[NURSERY].pid, 0)
-        batch.call("fcntl", nursery, fcntl.F_DUPFD, self._plan.nursery_fd)
-        batch.call("close", nursery)
+        nursery, wanted = len(self._files), self._plan.nursery_fd
+        if nursery != wanted:
+            batch.call("dup3", nursery, wanted, 0)
+        if wanted:
+            batch.call("close_range", 0, wanted - 1, 0)
+        batch.call("close_range", wanted + 1, 0xFFFFFFFF, 0)
         root.run(batch).check()
+        batch = SyscallBatch()
+        batch.call("close", nursery)
+        self.processes[NURSERY].leader.run(batch).check()
         root.tracee.memory.write(base, blob.CODE)
         root.code, root.table, root.capacity = base, base + _PAGE, _MAIN_TABLE
 
@@ -509,9 +534,9 @@ class StubTree:
         finally:
             os.sched_setaffinity(0, self._affinity)
             for process in self.processes.values():
-                for tid in process.threads:
+                for thread in process.threads.values():
                     with contextlib.suppress(ProcessLookupError):
-                        os.sched_setaffinity(tid, self._affinity)
+                        os.sched_setaffinity(thread.tid, self._affinity)
 
     def release(self, plans: Iterable[TaskPlan], *, stopped: bool) -> None:
         """Give every thread its registers and let all go: the commit point.
@@ -543,19 +568,19 @@ class StubTree:
 
 
 @contextmanager
-def _on_one_processor(tids: Iterable[int]) -> Iterator[None]:
-    """A stop costs ten times less where tracer and tasks share a processor."""
+def _on_one_processor(threads: Collection[StubThread]) -> Iterator[None]:
+    """A stop costs ten times less where tracer and tasks share a processor; ``threads`` may become more meanwhile."""
     before = os.sched_getaffinity(0)
     processor = {min(before)}
     os.sched_setaffinity(0, processor)
     try:
-        for tid in tids:
-            os.sched_setaffinity(tid, processor)
+        for thread in threads:
+            os.sched_setaffinity(thread.tid, processor)
         yield
     finally:
         os.sched_setaffinity(0, before)
-        for tid in tids:
-            os.sched_setaffinity(tid, before)
+        for thread in threads:
+            os.sched_setaffinity(thread.tid, before)
 
 
 def _clone(batch: SyscallBatch, tid: int | None) -> Slot:

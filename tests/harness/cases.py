@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ BEYOND_CRIU = {
     "signals.c": "resets an ignored SIGTRAP",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
+WATCHED = "looks for the files of an epoll instance in the first of its processes only"
 LEADERLESS = "refuses a process whose main thread has ended"
 SEGMENTS = "dumps System V segments only with an IPC namespace"
 # Sockets, with images that both write.
@@ -67,11 +68,27 @@ CASES = [
     Case("credentials.c", {"BEYOND_CRIU": "1", "THREADS": "1"}, not_criu=BEYOND_CRIU["credentials.c"]),
     Case("locked_privileges.c", not_criu=BEYOND_CRIU["credentials.c"]),
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
+    Case("epoll_strays.c", not_criu="takes one number for two registrations of a file"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
     *SOCKETS,
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
+# Those that hold numbers of tasks are also run in a pid namespace of their own.
+WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+TREES_WITH_NUMBERS = {
+    "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
+    "tree_shared_memory.c", "tree_deep.c",
+}  # fmt: skip
+
+
+def in_own_pids(cases: list[Case], programs: set[str]) -> list[Case]:
+    """The cases of these programs, each as the init of a pid namespace."""
+    chosen = [case for case in cases if case.program in programs]
+    return [replace(case, environment={**case.environment, "OWN_PIDS": "1"}) for case in chosen]
+
+
+CASES += in_own_pids(CASES, WITH_NUMBERS)
 
 # What CRIU cannot do of tables that processes share.
 TABLES = {
@@ -97,6 +114,10 @@ TREES = [
         "tree_orphans.c", {"DEEP": "1"}, criu_dumps=True,
         not_criu="finds no leader for a session that is not a child's of the root",
     ),
+    Case(
+        "tree_orphans.c", {"FURTHER": "1"}, criu_dumps=True,
+        not_criu="gives orphans of other sessions to the reaper outside of the tree",
+    ),
     Case("tree_zombies.c"),
     Case("tree_zombies.c", {"BEYOND_CRIU": "1"}, criu_dumps=True, not_criu="keeps seven bits of an exit code"),
     Case("tree_stopped.c", not_criu_running="leaves a second stop signal pending"),
@@ -107,9 +128,9 @@ TREES = [
     Case("tree_files.c"),
     Case(
         "tree_files.c", {"BEYOND_CRIU": "1"},
-        not_criu="looks for the files of an epoll instance in the first of its processes only",
-        refused="no descriptor leads to it now",
+        not_criu=WATCHED,
     ),
+    Case("tree_watchers.c", not_criu=WATCHED),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
     Case("tree_sockets.c"),
     Case("tree_sockets.c", {"BEYOND_CRIU": "1"}, not_criu="does not restore credentials of peers"),
@@ -118,6 +139,11 @@ TREES = [
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
     Case("tree_deep.c"),
+    Case("pid_namespace.c", {"OWN_PIDS": "1"}),
+    Case(
+        "pid_namespace.c", {"OWN_PIDS": "1", "BEYOND_CRIU": "1"}, criu_dumps=True,
+        not_criu="gives descriptors to threads that are not there yet",
+    ),
     *(
         Case("tree_dead_leader.c", environment, not_criu=LEADERLESS, criu_restores=True)
         for environment in ({}, {"ROOT": "1"})
@@ -129,3 +155,4 @@ TREES = [
     Case("tree_leaderless.c", not_criu=LEADERLESS, criu_restores=True),
     Case("tree_leaderless.c", {"BEYOND_CRIU": "1"}, not_criu=LEADERLESS),
 ]  # fmt: skip
+TREES += in_own_pids(TREES, TREES_WITH_NUMBERS)

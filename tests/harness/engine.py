@@ -76,12 +76,18 @@ class Engine:
     def restore(self, target: Target, images: Path, *options: str, timeout: float = 60.0) -> Outcome:
         """Restore ``target`` from ``images`` and come back when it runs; ``EngineError`` if that fails."""
         log = images / "restore.log"
+        pidfile = images.parent / "pidfile"
+        pidfile.unlink(missing_ok=True)
+        if target.has_own_pids:
+            options = (*options, "--pidfile", str(pidfile))
         outcome = self.run(
             "restore", "-d", "-D", str(images), "-o", "restore.log", "-v4", *options,
             cwd=images.parent, timeout=timeout, log=log,
         )  # fmt: skip
         if outcome.returncode != 0:
             raise EngineError(str(outcome))
+        if target.has_own_pids:
+            target.pid = int(pidfile.read_text())
         if not target.is_ours():
             raise EngineError(f"pid {target.pid} is not there after\n{outcome}\n{target.log}")
         target.record()

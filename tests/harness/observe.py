@@ -177,23 +177,33 @@ def start_time(pid: int) -> int | None:
 def shape_of(pid: int) -> dict[int, tuple[object, ...]]:
     """By pid, what a restore has to bring back of a tree's form: name, parent, group, session, threads, files.
 
-    Of threads how they are; of descriptors the number and the flags, close-on-exec with them.
+    Numbers are those that the tasks themselves know, in their own pid namespace.  Of threads how they are; of
+    descriptors the number and the flags, close-on-exec with them.
     """
     shape: dict[int, tuple[object, ...]] = {}
     for member in tree_of(pid):
-        if (stat := stat_of(member)) is not None:
+        stat, own = stat_of(member), inside(member)
+        if stat is not None and own:
             name = (_read(Path(f"/proc/{member}/comm")) or "").strip()
-            parent = "ours" if member == pid else int(stat[1])
-            threads = {tid: _state(tid) for tid in sorted(map(int, _listed(Path(f"/proc/{member}/task"))))}
-            shape[member] = (
+            parent = "ours" if member == pid else inside(int(stat[1])).get("NStgid")
+            tids = map(int, _listed(Path(f"/proc/{member}/task")))
+            threads = {inside(member, tid).get("NSpid", 0): _state(tid) for tid in tids}
+            shape[own["NStgid"]] = (
                 name,
                 parent,
-                int(stat[2]),
-                int(stat[3]),
+                own["NSpgid"],
+                own["NSsid"],
                 threads,
                 _descriptor_flags(speaker(member)),
             )
     return shape
+
+
+def inside(pid: int, tid: int = 0) -> dict[str, int]:
+    """The NS* lines of ``status``, as the pid namespace of the thread itself has them; empty when it is gone."""
+    text = _read(Path(f"/proc/{pid}/task/{tid or pid}/status")) or ""
+    lines = (line.split() for line in text.splitlines() if line.startswith("NS"))
+    return {words[0].rstrip(":"): int(words[-1]) for words in lines}
 
 
 def _descriptor_flags(pid: int) -> dict[int, str]:

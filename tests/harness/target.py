@@ -7,6 +7,9 @@ up, polls for a file ``go`` in that directory, then checks itself from inside, w
 lacks.  Long-running targets keep a little-endian 64-bit count of finished work in a file ``beat``.  What lives in
 the IPC namespace and would outlive the program has a line in a file ``sysv``: ``shm 7``, ``sem 8``.
 
+With OWN_PIDS in its environment a target is the init of a pid namespace of its own, and has another pid after each
+restore.
+
 A target may fork.  Its members have its environment, by which they are told from strangers; dead ones are left to
 the test process, which is the subreaper, and keep their pids busy until they are reaped here.
 """
@@ -27,6 +30,7 @@ from pathlib import Path
 from harness.observe import start_time, stat_of, tree_of
 
 MARK = "CRIUPY_TEST_TARGET"
+_CLONE_NEWPID = 0x20000000
 IPC_RMID = 0
 
 
@@ -72,6 +76,11 @@ class Target:
     sessions: set[int] = field(default_factory=set)
 
     @property
+    def has_own_pids(self) -> bool:
+        """Whether it is the init of a pid namespace."""
+        return "OWN_PIDS" in self.environment
+
+    @property
     def log(self) -> str:
         """All that it wrote so far."""
         path = self.directory / "log"
@@ -90,7 +99,21 @@ class Target:
         self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         os.chmod(self.directory, 0o755)
         log = str(self.directory / "log")
-        self.pid = os.posix_spawn(
+        with _new_pid_namespace() if self.has_own_pids else contextlib.nullcontext():
+            self.pid = self._spawn(log)
+        wait_until(
+            f"{self.argv[-1]} is ready", lambda: "ready\n" in self.log or self.has_ended(), timeout=timeout
+        )
+        for line in self.log.splitlines():
+            if line.startswith("unsupported: "):
+                self.end()
+                raise Unsupported(line.removeprefix("unsupported: "))
+        if "ready\n" not in self.log:
+            raise TargetError(f"{self.argv[-1]} ended before it was ready:\n{self.log}")
+        return self
+
+    def _spawn(self, log: str) -> int:
+        return os.posix_spawn(
             "/usr/bin/env",
             ["env", "-C", str(self.directory), *self.argv],
             {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", MARK: str(self.directory), **self.environment},
@@ -104,16 +127,6 @@ class Target:
             setsigmask=[],
             setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ],
         )
-        wait_until(
-            f"{self.argv[-1]} is ready", lambda: "ready\n" in self.log or self.has_ended(), timeout=timeout
-        )
-        for line in self.log.splitlines():
-            if line.startswith("unsupported: "):
-                self.end()
-                raise Unsupported(line.removeprefix("unsupported: "))
-        if "ready\n" not in self.log:
-            raise TargetError(f"{self.argv[-1]} ended before it was ready:\n{self.log}")
-        return self
 
     def has_ended(self) -> bool:
         """Whether no process has the pid any more; reaps it if it was ours to reap."""
@@ -208,6 +221,23 @@ class Target:
         """Whether a member's pid has been given to somebody else since."""
         known = pid != self.pid and not self._is_marked(pid)
         return known and start_time(pid) not in (self.members.get(pid), None)
+
+
+@contextlib.contextmanager
+def _new_pid_namespace() -> Iterator[None]:
+    """Who is made inside is the init of a pid namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.unshare(_CLONE_NEWPID):
+            raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWPID)")
+        try:
+            yield
+        finally:
+            if libc.setns(own, _CLONE_NEWPID):
+                raise OSError(ctypes.get_errno(), "setns(CLONE_NEWPID)")
+    finally:
+        os.close(own)
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -107,6 +107,8 @@ def test_killed_while_leaving_it_running(program, target, under_test, place):
 
 
 TREES = {"tree_workers.c": r"(?!)", "py_tree.py": r"^maps$"}
+IN_OWN_PIDS = pytest.mark.parametrize("where", [{}, {"OWN_PIDS": "1"}], ids=["", "own_pids"])
+"""In criupy's pid namespace, and as the init of another."""
 
 
 def assert_tree_works_on(process):
@@ -119,8 +121,9 @@ def assert_tree_works_on(process):
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("program", list(TREES))
-def test_killed_while_leaving_a_tree_running(program, target, under_test, place):
-    process = target(program, WORKERS="6")
+@IN_OWN_PIDS
+def test_killed_while_leaving_a_tree_running(program, where, target, under_test, place):
+    process = target(program, WORKERS="6", **where)
     whole = duration_of_dump(under_test, process, place)
     before = TreeObservation.of(process.pid)
     killed = 0
@@ -141,9 +144,10 @@ def test_killed_while_leaving_a_tree_running(program, target, under_test, place)
 
 
 @pytest.mark.timeout(0)
-def test_a_tree_is_killed_whole_or_not_at_all(target, under_test, place):
+@IN_OWN_PIDS
+def test_a_tree_is_killed_whole_or_not_at_all(where, target, under_test, place):
     """A plain dump that is killed leaves all of the tree, or nobody, and then a whole image set."""
-    process = target("tree_workers.c", WORKERS="6")
+    process = target("tree_workers.c", WORKERS="6", **where)
     whole = duration_of_dump(under_test, process, place)
     members = len(tree_of(process.pid))
     ended = {"unharmed": 0, "gone": 0}
@@ -187,9 +191,10 @@ def test_killed_during_a_plain_dump(target, under_test, place):
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("program", ["avx_threads.c", "tree_workers.c"])
-def test_killed_during_a_restore(program, target, under_test, place, images):
+@IN_OWN_PIDS
+def test_killed_during_a_restore(program, where, target, under_test, place, images):
     """Nothing of a restore that was killed is left, or everything is there and runs."""
-    process = target(program, WORKERS="6")
+    process = target(program, WORKERS="6", **where)
     members = len(tree_of(process.pid))
     under_test.dump(process, images)
     process.wait_gone()
@@ -200,8 +205,11 @@ def test_killed_during_a_restore(program, target, under_test, place, images):
     ended = {"nothing": 0, "whole": 0}
     for attempt in range(PLAIN_KILLS):
         seconds = random.uniform(0.3 * whole, 1.2 * whole)
-        kill_after(start(under_test, images, "restore", "-d"), seconds)
+        pidfile = place / f"pidfile-{attempt}"
+        kill_after(start(under_test, images, "restore", "-d", "--pidfile", str(pidfile)), seconds)
         time.sleep(0.2)  # what dies with criupy is not gone at once
+        if where and process.living():
+            process.pid = int(pidfile.read_text())
         if process.has_ended():
             ended["nothing"] += 1
             wait_until("all of the tree is gone", lambda: not process.left(), timeout=5)

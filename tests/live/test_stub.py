@@ -5,21 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
 import pytest
+from harness.observe import inside
 
 from criupy.errors import PidInUse, RestoreError, TraceeError
-from criupy.model.plan import CLONE_PARENT, NURSERY, SIGCHLD, Ref, Stage, Step, StubPlan, clone_args
+from criupy.model.plan import (
+    CLONE_NEWPID,
+    CLONE_PARENT,
+    NURSERY,
+    SIGCHLD,
+    Ref,
+    Stage,
+    Step,
+    StubPlan,
+    clone_args,
+)
 from criupy.restoring.runner import Answers, run_queues
 from criupy.tracee.batch import SyscallBatch
 from criupy.tracee.stub import StubProcess, StubTree, table_space
 
 BASE = 0x200000000
 TASK = Ref("task", 0)
+CLONE_THREAD = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000  # VM FS FILES SIGHAND THREAD SYSVSEM
 
 
 def free_pids(count: int) -> list[int]:
@@ -43,7 +56,15 @@ def born(tree: StubTree, pid: int, maker: int = NURSERY) -> StubProcess:
     answers = Answers()
     step = Step(maker, Stage.TREE, "clone3", clone_args(flags, pid, signal), gives=TASK, expect=pid)
     run_queues([(leader, [step])], answers)
-    return tree.welcome(pid, answers.values[TASK], tree.processes[maker])
+    return tree.welcome(pid, tree.processes[maker])
+
+
+def init(tree: StubTree) -> StubProcess:
+    """The init of a pid namespace."""
+    nursery = tree.create_nursery([])
+    step = Step(NURSERY, Stage.TREE, "clone3", clone_args(CLONE_PARENT | CLONE_NEWPID, 1), gives=TASK)
+    run_queues([(nursery.leader, [step])], Answers())
+    return tree.welcome(1, nursery)
 
 
 def one(call: str, *args) -> SyscallBatch:
@@ -71,6 +92,45 @@ def test_a_tree_and_threads_have_their_numbers_and_only_the_descriptor_of_the_nu
         affinities = {tid: os.sched_getaffinity(tid) for tid in pids[:20]}
         assert set(map(frozenset, affinities.values())) == {frozenset(os.sched_getaffinity(0))}
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_a_tree_in_a_pid_namespace_has_the_numbers_inside():
+    with open("/dev/null", "rb") as null, stub_tree([null.fileno()], 3) as tree:
+        root = init(tree)
+        child = born(tree, 300, 1)
+        child.create_threads([77, 2])
+        assert list(child.threads) == [300, 77, 2]
+        assert [thread.run(one("gettid")).answers[0] for thread in child.threads.values()] == [300, 77, 2]
+        assert child.leader.run(one("getppid")).answers[0] == 1
+        assert root.leader.run(one("getppid")).answers[0] == 0
+        assert os.listdir(f"/proc/{tree.processes[NURSERY].pid}/fd") == ["0"]
+        for process in (root, child):
+            assert process.pid > 1
+            assert inside(process.pid)["NSpid"] == (1 if process is root else 300)
+            assert os.listdir(f"/proc/{process.pid}/fd") == ["50"]
+            assert process.leader.run(one("pidfd_getfd", 50, 0, 0)).answers[0] == 0
+        with child.extra_thread() as second:
+            assert second.run(one("getpid")).answers[0] == 300
+        assert list(child.threads) == [300, 77, 2]
+        pids = [process.pid for process in (root, child)]
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+@pytest.mark.parametrize("maker", [NURSERY, 1])
+def test_what_was_made_and_not_taken_on_goes_too(maker):
+    """Processes and threads of a batch that stopped in the middle; an init would wait for them for ever."""
+    with stub_tree() as tree:
+        leader = tree.create_nursery([]).leader if maker == NURSERY else init(tree).leader
+        batch = SyscallBatch()
+        for flags in (0, CLONE_THREAD):
+            content = struct.pack("<11Q", flags, 0, 0, 0, 0 if flags else SIGCHLD, 0, 0, 0, 0, 0, 0)
+            batch.call("clone3", batch.data(content), len(content))
+        batch.call("close", 55)
+        with pytest.raises(TraceeError):
+            leader.run(batch).check()
+        made = [leader.pid, *leader.born]
+        assert len(made) == 3
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in made)
 
 
 def test_an_extra_thread_works_and_goes():
@@ -150,7 +210,7 @@ def test_arguments_that_do_not_fit_are_refused():
 
 KILLED = """
 import sys, os, signal
-sys.path.insert(0, os.path.dirname({here!r}))
+sys.path[:0] = [os.path.dirname({here!r}), os.path.dirname(os.path.dirname({here!r}))]
 from test_stub import *
 with stub_tree(threads=2) as tree:
     root = born(tree, {pid})

@@ -100,6 +100,24 @@ def test_left_by_the_tree(dumped, under_test, images):
     assert said(process) == "dumped, attached 1 times"
 
 
+def test_left_by_a_tree_in_a_pid_namespace(target, under_test, images):
+    """It is known by the pids outside, which the images have; those of a restored tree they have not."""
+    if under_test.name == "criu":
+        pytest.skip("criu dumps System V segments only with an IPC namespace")
+    process = target("sysv_word.c", OWN_PIDS="1")
+    (number,) = sysvipc.segments()
+    under_test.dump(process, images)
+    process.wait_gone()
+    outcome = under_test.restore(process, images)
+    assert f"System V segment {number} is there still, left by the tree itself" in outcome.output
+    kill(process)
+    with pytest.raises(EngineError, match=f"ipcrm -m {number}"):
+        under_test.restore(process, images)
+    remove(number)
+    under_test.restore(process, images)
+    assert said(process) == "dumped, attached 1 times"
+
+
 def kill(process) -> None:
     """Its segment stays."""
     listed = process.directory / "sysv"

@@ -129,6 +129,28 @@ __attribute__((unused)) static void check_no_child(void)
 	CHECK_EQ(waitpid(-1, &status, WNOHANG), -1);
 }
 
+/* What number a child of this thread has in /proc, which may show another pid namespace. */
+__attribute__((unused)) static pid_t number_in_proc(pid_t child)
+{
+	FILE *children = fopen("/proc/thread-self/children", "re");
+	char name[64], line[256];
+	pid_t number, found = 0;
+
+	while (children != NULL && found == 0 && fscanf(children, "%d", &number) == 1) {
+		snprintf(name, sizeof(name), "/proc/%d/status", number);
+		FILE *status = fopen(name, "re");
+		while (status != NULL && fgets(line, sizeof(line), status) != NULL) {
+			if (strncmp(line, "NSpid:", 6) == 0 && atoi(strrchr(line, '\t')) == child)
+				found = number;
+		}
+		if (status != NULL)
+			fclose(status);
+	}
+	if (children != NULL)
+		fclose(children);
+	return found;
+}
+
 /* Who a process is to others. */
 struct identity {
 	pid_t pid, parent, group, session;

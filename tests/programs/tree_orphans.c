@@ -1,7 +1,8 @@
 /*
  * Members of groups whose leaders have died, and orphans.  The root adopts: what is left over in the middle of the tree
  * becomes its child.  With SESSIONS some of these are in sessions whose leaders have died or are elsewhere in the tree.
- * With DEEP one such is the child of another process that adopts, below the root.
+ * With DEEP one such is the child of another process that adopts, below the root.  With FURTHER the leader of the session
+ * of one is not a child of the root, as it is of a job of a shell that something else has started.
  */
 #include "tree.h"
 #include <signal.h>
@@ -101,6 +102,17 @@ static void living_session_leader(void *unused)
 	check_no_child();
 }
 
+static void above_a_session_leader(void *unused)
+{
+	pid_t below;
+
+	(void)unused;
+	below = child(living_session_leader, NULL);
+	stay();
+	CHECK_ENDED_WELL(below);
+	check_no_child();
+}
+
 static pid_t deep_foster;
 
 static void of_dead_session_deep(void *leader)
@@ -149,7 +161,8 @@ int main(void)
 {
 	int fd = open("book", O_RDWR | O_CREAT, 0644), subreaper = 0, status = -1;
 	int sessions = getenv("SESSIONS") != NULL, deep = getenv("DEEP") != NULL;
-	pid_t session = 0, group, joined, living = 0, inner = 0;
+	int further = getenv("FURTHER") != NULL;
+	pid_t session = 0, group, joined, living = 0, inner = 0, above = 0;
 
 	root = getpid();
 	MUST(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
@@ -168,8 +181,10 @@ int main(void)
 	}
 	if (deep)
 		inner = child(inner_subreaper, NULL);
-	wait_set_up(2 + 4 * sessions + 2 * deep);
-	MUST(book->count == 1 + 3 * sessions + deep);
+	if (further)
+		above = child(above_a_session_leader, NULL);
+	wait_set_up(2 + 4 * sessions + 2 * deep + 3 * further);
+	MUST(book->count == 1 + 3 * sessions + deep + further);
 
 	ready();
 	CHECK(prctl(PR_GET_CHILD_SUBREAPER, &subreaper) == 0);
@@ -204,6 +219,8 @@ int main(void)
 		CHECK_ENDED_WELL(living);
 	if (deep)
 		CHECK_ENDED_WELL(inner);
+	if (further)
+		CHECK_ENDED_WELL(above);
 	for (int i = 0; i < book->count; i++)
 		if (book->is[i].parent == root)
 			CHECK_ENDED_WELL(book->is[i].pid);

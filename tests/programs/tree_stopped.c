@@ -50,7 +50,7 @@ static char state(pid_t pid)
 {
 	char name[64];
 
-	snprintf(name, sizeof(name), "/proc/%d/status", pid);
+	snprintf(name, sizeof(name), "/proc/%d/status", number_in_proc(pid));
 	const char *word = proc_field(name, "State:");
 	return word != NULL ? *word : '?';
 }

@@ -374,18 +374,20 @@ class seccomp_entry(_message.Message):
     def __init__(self, seccomp_filters: _Optional[_Iterable[_Union[_own.seccomp_filter, _Mapping[str, object]]]] = ...) -> None: ...
 
 class pstree_entry(_message.Message):
-    __slots__ = ("pid", "ppid", "pgid", "sid", "threads")
+    __slots__ = ("pid", "ppid", "pgid", "sid", "threads", "outer_pid")
     PID_FIELD_NUMBER: _ClassVar[int]
     PPID_FIELD_NUMBER: _ClassVar[int]
     PGID_FIELD_NUMBER: _ClassVar[int]
     SID_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    OUTER_PID_FIELD_NUMBER: _ClassVar[int]
     pid: int
     ppid: int
     pgid: int
     sid: int
     threads: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, pid: _Optional[int] = ..., ppid: _Optional[int] = ..., pgid: _Optional[int] = ..., sid: _Optional[int] = ..., threads: _Optional[_Iterable[int]] = ...) -> None: ...
+    outer_pid: int
+    def __init__(self, pid: _Optional[int] = ..., ppid: _Optional[int] = ..., pgid: _Optional[int] = ..., sid: _Optional[int] = ..., threads: _Optional[_Iterable[int]] = ..., outer_pid: _Optional[int] = ...) -> None: ...
 
 class fs_entry(_message.Message):
     __slots__ = ("cwd_id", "root_id", "umask")

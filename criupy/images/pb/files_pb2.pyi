@@ -127,7 +127,7 @@ class eventfd_file_entry(_message.Message):
     def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., counter: _Optional[int] = ..., semaphore: _Optional[bool] = ...) -> None: ...
 
 class eventpoll_tfd_entry(_message.Message):
-    __slots__ = ("id", "tfd", "events", "data", "dev", "inode", "pos")
+    __slots__ = ("id", "tfd", "events", "data", "dev", "inode", "pos", "file", "number")
     ID_FIELD_NUMBER: _ClassVar[int]
     TFD_FIELD_NUMBER: _ClassVar[int]
     EVENTS_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,8 @@ class eventpoll_tfd_entry(_message.Message):
     DEV_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
     POS_FIELD_NUMBER: _ClassVar[int]
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
     id: int
     tfd: int
     events: int
@@ -142,7 +144,9 @@ class eventpoll_tfd_entry(_message.Message):
     dev: int
     inode: int
     pos: int
-    def __init__(self, id: _Optional[int] = ..., tfd: _Optional[int] = ..., events: _Optional[int] = ..., data: _Optional[int] = ..., dev: _Optional[int] = ..., inode: _Optional[int] = ..., pos: _Optional[int] = ...) -> None: ...
+    file: int
+    number: int
+    def __init__(self, id: _Optional[int] = ..., tfd: _Optional[int] = ..., events: _Optional[int] = ..., data: _Optional[int] = ..., dev: _Optional[int] = ..., inode: _Optional[int] = ..., pos: _Optional[int] = ..., file: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class eventpoll_file_entry(_message.Message):
     __slots__ = ("id", "flags", "fown", "tfd")

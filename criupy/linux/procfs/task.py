@@ -45,6 +45,11 @@ class Stat(NamedTuple):
         return self.number(9)
 
     @property
+    def threads(self) -> int:
+        """How many there are; none is left of a process that has been waited for."""
+        return self.number(20)
+
+    @property
     def start_time(self) -> int:
         """Since boot, in clock ticks."""
         return self.number(22)
@@ -63,6 +68,26 @@ def stat(text: bytes) -> Stat:
     if not closing or not opening or len(fields) < 50:
         raise ValueError(f"not a stat file: {text[:80]!r}")
     return Stat(int(pid), comm, tuple(fields))
+
+
+class NsNumbers(NamedTuple):
+    """The numbers in ``status``, from the pid namespace of /proc down to the thread's own; 0: not seen there."""
+
+    process: tuple[int, ...]
+    thread: tuple[int, ...]
+    group: tuple[int, ...]
+    session: tuple[int, ...]
+
+
+_NS_NUMBERS = re.compile(rb"\nNStgid:\t(.*)\nNSpid:\t(.*)\nNSpgid:\t(.*)\nNSsid:\t(.*)\n")
+
+
+def ns_numbers(text: bytes) -> NsNumbers:
+    """Source: Linux fs/proc/array.c, task_state."""
+    found = _NS_NUMBERS.search(text)
+    if found is None:
+        raise ValueError(f"not a status file: {text[:80]!r}")
+    return NsNumbers(*(tuple(map(int, words.split())) for words in found.groups()))
 
 
 class Credentials(NamedTuple):

@@ -1,9 +1,13 @@
 """epoll(7): a set of watched files.
 
 Image: ``eventpoll_file_entry`` in ``files.img``.  A registration belongs to a file, and bears the descriptor number
-that the file had then.  A number that meanwhile means another file is replaced by one that leads to the watched one.
+that the file had when it was made: with both it is found again (EPOLL_CTL_DEL), and no other has both.  The number may
+mean another file by now, or nothing, and the file may be open elsewhere: under other numbers, or in another task, which
+has inherited the instance.  Such a registration says which file it has, and is given back where both are: the file gets
+that number for a moment.
 
-Not kept: that a one-shot registration has fired may be told again as an error or hang-up (EPOLL_CTL_ADD arms those).
+Not kept: what a one-shot registration has told already may be told again if it is an error or hang-up, and an edge if
+the file is ready (EPOLL_CTL_ADD arms those).  Source: Linux fs/eventpoll.c, ``ep_insert``.
 """
 
 from __future__ import annotations
@@ -12,9 +16,11 @@ import errno
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from criupy.images.pb import fdtable_pb2
+from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import syscalls
 from criupy.linux.procfs.fdinfo import EpollTarget, epoll_targets
 from criupy.model.plan import Step, data
@@ -24,6 +30,19 @@ from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
 
 _EPOLL_CTL_ADD = 1
+NOWHERE = (1 << 31) - 1
+"""A number that no descriptor has: CRIU, which watches what it finds under a number, is to refuse."""
+
+
+@dataclass
+class Watch:
+    """A registration, the ``skip``-th of those with its number; ``file_id`` is 0 as long as the number leads to the
+    watched file."""
+
+    target: EpollTarget
+    skip: int
+    strayed: bool
+    file_id: int = 0
 
 
 class Epoll(FileKind):
@@ -31,81 +50,120 @@ class Epoll(FileKind):
     match = ("anon_inode:[eventpoll]",)
     type = fdtable_pb2.EVENTPOLL
 
-    def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
-        for target, fd in _resolved(file):
-            if fd is None:
-                why = f"it watches a file that was descriptor {target.tfd} once, and no descriptor leads to it now"
-                yield why, "let the program remove it (EPOLL_CTL_DEL) before it closes the descriptor"
+    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
+        strayed = [watch for watch in _watches(file) if watch.strayed]
+        descriptors = [(pid, fd) for pid in pids for fd in _numbers(pid)] if strayed else []
+        for watch in strayed:
+            if not any(_is_watched(file, watch, pid, fd) for pid, fd in descriptors):
+                yield _lost(watch)
 
-    def collect(self, file: OpenFile, table: FileTable) -> list[tuple[EpollTarget, int | None]]:
-        return _resolved(file)
+    def collect(self, file: OpenFile, table: FileTable) -> list[Watch]:
+        return _watches(file)
+
+    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+        for watch in one.facts:
+            if watch.strayed:
+                watch.file_id = _watched_file(one.file, watch, files)
+                if not watch.file_id:
+                    yield _lost(watch)
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         epfd = entry.epfd
         epfd.id, epfd.flags = one.id, one.file.flags
         epfd.fown.CopyFrom(one.file.owner.message())
-        for target, fd in one.facts:
-            epfd.tfd.add(
+        taken = {watch.target.tfd for watch in one.facts if not watch.strayed}
+        for watch in one.facts:
+            target = watch.target
+            tfd = epfd.tfd.add(
                 id=0,
-                tfd=target.tfd if fd is None else fd,
+                tfd=target.tfd,
                 events=target.events,
                 data=target.data,
                 dev=target.sdev,
                 inode=target.ino,
                 pos=target.pos,
             )
+            if watch.strayed:
+                others = images.open_at.get((one.file.pid, watch.file_id), ())
+                tfd.file, tfd.number = watch.file_id, target.tfd
+                tfd.tfd = next((fd for fd in others if fd not in taken), NOWHERE)
+                taken.add(tfd.tfd)
+
+    def reaches(self, entry: fdtable_pb2.file_entry) -> Iterator[int]:
+        return (target.file for target in entry.epfd.tfd if target.HasField("file"))
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         yield table.opens(entry.id, "epoll_create1", 0, about="epoll")
         if entry.epfd.flags & SETTABLE:
             yield table.step("fcntl", table.at[entry.id], F_SETFL, entry.epfd.flags & SETTABLE, about="epoll")
 
-    def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
-        number = table.at[entry.id]
+    def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         for target in entry.epfd.tfd:
-            event = data(
-                struct.pack("<IQ", target.events, target.data),
-                text=f"{{{target.events:#x}, {target.data:#x}}}",
-            )
-            yield table.step(
-                "epoll_ctl",
-                number,
-                _EPOLL_CTL_ADD,
-                target.tfd,
-                event,
-                about=f"fd {number} (epoll) watches fd {target.tfd}",
-            )
+            if target.HasField("file") and target.file in table.at:
+                yield from _stray(entry, target, table)
+
+    def complete(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
+        for target in entry.epfd.tfd:
+            if not target.HasField("file"):
+                yield _add(table.at[entry.id], target, target.tfd, table)
+            elif not {entry.id, target.file} <= table.held.keys():
+                yield from _stray(entry, target, table)
 
 
-def _resolved(file: OpenFile) -> list[tuple[EpollTarget, int | None]]:
-    """Each registration with a descriptor that leads to its file now, None where there is none."""
+def _stray(
+    entry: fdtable_pb2.file_entry, target: files_pb2.eventpoll_tfd_entry, table: TablePlan
+) -> Iterator[Step]:
+    """The registration of a file that has another number, or none in the task's table."""
+    loan = table.lend(target.file, target.number)
+    yield from loan.before
+    number, elsewhere = loan.moved
+    instance = table.at[entry.id]
+    yield _add(elsewhere if instance == number else instance, target, target.number, table)
+    yield from loan.after
+
+
+def _add(instance: int, target: files_pb2.eventpoll_tfd_entry, number: int, table: TablePlan) -> Step:
+    event = data(struct.pack("<IQ", target.events, target.data), f"{{{target.events:#x}, {target.data:#x}}}")
+    about = f"fd {instance} (epoll) watches fd {number}"
+    return table.step("epoll_ctl", instance, _EPOLL_CTL_ADD, number, event, about=about)
+
+
+def _watches(file: OpenFile) -> list[Watch]:
+    """The registrations, and which of them have a number that does not lead to their file in this task."""
     numbers: Counter[int] = Counter()
-    found: list[tuple[EpollTarget, int, int | None]] = []
+    found = []
     for target in epoll_targets(file.info.rest):
-        skip = numbers[target.tfd]
+        watch = Watch(target, numbers[target.tfd], strayed=False)
         numbers[target.tfd] += 1
-        found.append((target, skip, target.tfd if _is_watched(file, target.tfd, target.tfd, skip) else None))
-    if all(fd is not None for _, _, fd in found):
-        return [(target, fd) for target, _, fd in found]
-    taken = {fd for _, _, fd in found if fd is not None}
-    resolved = []
-    for target, skip, fd in found:
-        leads = _another(file, target.tfd, skip, taken) if fd is None else fd
-        if leads is not None:
-            taken.add(leads)
-        resolved.append((target, leads))
-    return resolved
+        watch.strayed = not _is_watched(file, watch, file.pid, target.tfd)
+        found.append(watch)
+    return found
 
 
-def _another(file: OpenFile, tfd: int, skip: int, taken: set[int]) -> int | None:
-    others = sorted(map(int, os.listdir(f"/proc/{file.pid}/fd")))
-    return next((fd for fd in others if fd not in taken and _is_watched(file, fd, tfd, skip)), None)
+def _watched_file(file: OpenFile, watch: Watch, files: Sequence[Collected]) -> int:
+    """The id of a watched file; 0 if none of the tasks has it."""
+    for one in files:
+        if one.file.info.ino in (0, watch.target.ino) and _is_watched(file, watch, one.file.pid, one.file.fd):
+            return one.id
+    return 0
 
 
-def _is_watched(file: OpenFile, fd: int, tfd: int, skip: int) -> bool:
+def _lost(watch: Watch) -> tuple[str, str]:
+    why = f"it watches a file that was descriptor {watch.target.tfd} once, and no descriptor leads to it now"
+    return why, "let the program remove it (EPOLL_CTL_DEL) before it closes the descriptor"
+
+
+def _numbers(pid: int) -> list[int]:
+    with suppress(FileNotFoundError, ProcessLookupError):  # gone meanwhile
+        return sorted(map(int, os.listdir(f"/proc/{pid}/fd")))
+    return []
+
+
+def _is_watched(file: OpenFile, watch: Watch, pid: int, fd: int) -> bool:
+    """Whether ``fd`` of a task is the file that the epoll instance ``file`` watches."""
     try:
-        return syscalls.kcmp_epoll(file.pid, fd, file.pid, file.fd, tfd, skip) == 0
+        return syscalls.kcmp_epoll(pid, fd, file.pid, file.fd, watch.target.tfd, watch.skip) == 0
     except OSError as error:
-        if error.errno not in (errno.EBADF, errno.ENOENT):
+        if error.errno not in (errno.EBADF, errno.ENOENT, errno.ESRCH):
             raise
         return False

@@ -15,6 +15,7 @@ from criupy.resources.fileplan import TablePlan, open_path, reg_entry
 from criupy.resources.filetable import Collected, FileImages, path_entry
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
+from criupy.resources.pidnumbers import has_other_numbers
 
 _NO_SEEK = (1 << 64) - 1
 _STATELESS_DEVICES = {
@@ -29,6 +30,7 @@ _STATELESS_DEVICES = {
 
 _NOT_THERE_YET = re.compile(rb"/proc/\d+/(?:task/(?P<tid>\d+)(?:/|$)|(?:fd|fdinfo|map_files)/)")
 """Threads, descriptors and mappings come after the files."""
+_OF_A_TASK = re.compile(rb"/proc/(\d+)(?:/|$)")
 
 
 class RegularFile(FileKind):
@@ -47,6 +49,9 @@ class RegularFile(FileKind):
         match = _NOT_THERE_YET.match(file.link)
         if match and file.link.startswith(b"/proc/%d/" % file.pid) and int(match["tid"] or 0) != file.pid:
             yield "what it shows of the task itself is not there yet when files are opened again", "close it"
+        elif (match := _OF_A_TASK.match(file.link)) and has_other_numbers(int(match[1])):
+            why = "it is of a task in a pid namespace of its own, which will have another number outside"
+            yield why, "close it before the dump"
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         file = one.file

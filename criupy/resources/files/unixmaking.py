@@ -40,6 +40,8 @@ _DEFAULT_BUFFER = 100_000
 _OVERHEAD = 4096
 """Of one message, more than the kernel takes for it."""
 _LONGEST_WRITE = 1 << 16
+_MAILBOX = -1
+"""In place of a file id."""
 
 Usk = sockets_pb2.unix_sk_entry
 
@@ -107,6 +109,8 @@ class _Making:
         """Other ends of sockets whose peers are gone, by file id."""
         self.stranger: int | None = None
         """Sends what was sent by sockets that are gone."""
+        self.mailbox: tuple[int, int] | None = None
+        """By the second of these tasks send what they have made, to the first."""
         self.bound: list[Usk] = []
 
     def plan(self) -> Iterator[Step]:
@@ -257,32 +261,47 @@ class _Making:
         table, about = self.table, _about(usk)
         number = table.at[usk.id]
         if who.pid != NURSERY:
-            nursery = table.subject.stub.nursery_fd
-            yield table.step("pidfd_getfd", nursery, number, 0, expect=0, about=about)._replace(tid=who.pid)
+            yield self._borrow(who, number, 0, about)
             number = 0
         yield from self._with_ids(who, table.step(call, number, *args, about=about))
         if who.pid != NURSERY:
             yield table.step("close", number, about=about)._replace(tid=who.pid)
 
     def _make_pair(self, who: Who, usk: Usk) -> Generator[Step, None, tuple[int, int]]:
-        """The same of socketpair(2), whose answers the nursery takes over; returns its numbers."""
+        """The same of socketpair(2), whose answers the nursery takes over by a message; returns its numbers."""
         table, about = self.table, _about(usk)
-        ends = Out(Ref("socketpair", usk.id), 8)
         kind = usk.type | _SOCK_NONBLOCK
-        yield from self._with_ids(
-            who, table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=about)
-        )
+
+        def socketpair(key: int) -> Step:
+            ends = Out(Ref("socketpair", key), 8)
+            return table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=about)
+
         if who.pid == NURSERY:
+            yield from self._with_ids(who, socketpair(usk.id))
             return table.numbers.take(), table.numbers.take()
-        maker = table.numbers.take()
-        numbers = table.numbers.take(), table.numbers.take()
-        yield table.step("pidfd_open", who.pid, 0, expect=maker, about=about)
-        for end, number in enumerate(numbers):
-            yield table.step("pidfd_getfd", maker, end, 0, expect=number, about=about)
-        yield table.close(maker)
-        for end in (0, 1):
-            yield table.step("close", end, about=about)._replace(tid=who.pid)
-        return numbers
+        if self.mailbox is None:
+            ends = Out(Ref("socketpair", _MAILBOX), 8)
+            yield table.step(
+                "socketpair", AF_UNIX, _DGRAM, 0, ends, expect=0, about="a way from task to nursery"
+            )
+            self.mailbox = table.numbers.take(), table.numbers.take()
+        mine, theirs = self.mailbox
+        flags = unixqueue.MSG_DONTWAIT
+        yield self._borrow(who, theirs, 0, about)
+        yield from self._with_ids(who, socketpair(usk.id))
+        sent = unixqueue.message(b"", [1, 2], None, b"")
+        yield table.step("sendmsg", 0, sent, flags, expect=0, about=about)._replace(tid=who.pid)
+        for number in (0, 1, 2):
+            yield table.step("close", number, about=about)._replace(tid=who.pid)
+        room = unixqueue.message(b"", [0, 0], None, b"")
+        yield table.step("recvmsg", mine, room, flags, expect=0, about=about)
+        return table.numbers.take(), table.numbers.take()
+
+    def _borrow(self, who: Who, number: int, place: int, about: str) -> Step:
+        """A task gets what the nursery has at ``number``."""
+        nursery = self.table.subject.stub.nursery_fd
+        step = self.table.step("pidfd_getfd", nursery, number, 0, expect=place, about=about)
+        return step._replace(tid=who.pid)
 
     def _with_ids(self, who: Who, step: Step) -> Iterator[Step]:
         """With every capability, whoever it is."""
@@ -355,26 +374,34 @@ class _Making:
             yield self.table.step("setsockopt", sender, SOL_SOCKET, option, size, 4, about="room for a queue")
 
     def _send(self, usk: Usk, sender: int, address: bytes, packet: SocketPacket) -> Iterator[Step]:
-        """A message; a run of bytes in as many as the kernel would make of it."""
-        content, creds = packet.content, self._creds(packet)
+        """A message; a run of bytes in as many as the kernel would make of it.  Who vouches for it sends it."""
+        content, about = packet.content, _about(usk)
+        who, creds = self._creds(packet)
         rights = [self.table.at[file_id] for scm in packet.entry.scm for file_id in scm.rights]
+        if who.pid != NURSERY:
+            lent = [sender, *rights]
+            yield from (self._borrow(who, number, place, about) for place, number in enumerate(lent))
+            sender, rights = 0, [*range(1, len(lent))]
         size = _LONGEST_WRITE if usk.type == _STREAM else max(len(content), 1)
         for at in range(0, max(len(content), 1), size):
             part = content[at : at + size]
             sent = unixqueue.message(part, rights if not at else [], creds, address)
             flags = unixqueue.MSG_DONTWAIT | unixqueue.MSG_NOSIGNAL
-            yield self.table.step("sendmsg", sender, sent, flags, expect=len(part), about=_about(usk))
+            step = self.table.step("sendmsg", sender, sent, flags, expect=len(part), about=about)
+            yield step._replace(tid=who.pid)
+        for number in range(len(rights) + 1) if who.pid != NURSERY else ():
+            yield self.table.step("close", number, about=about)._replace(tid=who.pid)
 
-    def _creds(self, packet: SocketPacket) -> tuple[int, int, int] | None:
+    def _creds(self, packet: SocketPacket) -> tuple[Who, tuple[int, int, int] | None]:
         """The kernel takes the pid of a living task only."""
         entry = packet.entry
         if not entry.HasField("creds_pid"):
-            return None
+            return ROOT, None
         pid = entry.creds_pid
-        if pid not in {task.pid for task in self.table.snapshot.tasks}:
+        if pid not in self.living:
             pid = self.table.snapshot.root.pid
             self.table.warn(f"a message of task {entry.creds_pid}, which is gone, will be one of task {pid}")
-        return pid, entry.creds_uid, entry.creds_gid
+        return ROOT._replace(pid=pid), (pid, entry.creds_uid, entry.creds_gid)
 
     # The end
 
@@ -384,7 +411,8 @@ class _Making:
             if usk.shutdown and not (usk.id in self.temporary and usk.type != _DGRAM):
                 how = _SHUTDOWNS[usk.shutdown]
                 yield table.step("shutdown", table.at[usk.id], how, about=_about(usk))
-        for number in (*self.temporary.values(), *([] if self.stranger is None else [self.stranger])):
+        stranger = [] if self.stranger is None else [self.stranger]
+        for number in (*self.temporary.values(), *stranger, *(self.mailbox or ())):
             yield table.close(number)
         for usk in self.bound:
             if usk.deleted:

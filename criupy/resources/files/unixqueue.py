@@ -26,6 +26,7 @@ from criupy.images.pb import sockets_pb2
 from criupy.linux.syscalls import SO_PEEK_OFF
 from criupy.model.plan import Data, data
 from criupy.model.snapshot import SocketPacket
+from criupy.resources.pidnumbers import PidNumbers
 from criupy.resources.sockopts import SOL_SOCKET
 from criupy.tracee import guardian
 
@@ -237,13 +238,14 @@ def _close(fds: Iterable[int]) -> None:
             os.close(fd)
 
 
-def encode(packet: Packet, id_for: int, files: Sequence[int]) -> SocketPacket:
+def encode(packet: Packet, id_for: int, files: Sequence[int], numbers: PidNumbers) -> SocketPacket:
     """The message; ``files`` are the ids of what is in ``rights``."""
     entry = sockets_pb2.sk_packet_entry(id_for=id_for, length=len(packet.content))
     if files:
         entry.scm.add(type=SCM_RIGHTS, rights=files)
     if packet.creds is not None and packet.creds[0]:
-        entry.creds_pid, entry.creds_uid, entry.creds_gid = packet.creds
+        pid, entry.creds_uid, entry.creds_gid = packet.creds
+        entry.creds_pid = numbers.inside(pid)
     if packet.sender:
         entry.sender = packet.sender
     return SocketPacket(entry, packet.content)

@@ -171,7 +171,8 @@ class UnixSock(FileKind):
         if facts.place is not None:
             _encode_place(facts.place, usk)
         if facts.peer[1] != _NOBODY:
-            usk.peer_pid, usk.peer_uid, usk.peer_gid = facts.peer
+            pid, usk.peer_uid, usk.peer_gid = facts.peer
+            usk.peer_pid = images.numbers.inside(pid)
         if diag.state == LISTEN:
             usk.pending.extend(diag.pending)
         if diag.peer == 0 and diag.type == socket.SOCK_DGRAM:
@@ -179,7 +180,7 @@ class UnixSock(FileKind):
         images.ranks[one.id] = _steps_to_target(diag, known)
         for packet in facts.packets:
             files = [images.received[fd] for fd in packet.rights]
-            images.sk_queues.append(unixqueue.encode(packet, one.id, files))
+            images.sk_queues.append(unixqueue.encode(packet, one.id, files, images.numbers))
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return unixmaking.plan(table.groups[self.together(entry)], table)

@@ -12,6 +12,7 @@ from criupy.linux.prctl import PR_SET_DUMPABLE, PR_SET_NAME
 from criupy.linux.procfs import task as procfs
 from criupy.linux.syscalls import SIG_SETMASK
 from criupy.model.plan import Stage, Step, data, path
+from criupy.resources.pidnumbers import own_number
 from criupy.resources.task.base import Dumpable
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class TaskState(Dumpable):
             subject.read("stat"), subject.read("personality"), subject.process.stopped_by or 0
         )
         told: dict[int, Out] = {}
-        for child in subject.process.stopped_children:
+        for child in map(own_number, subject.process.stopped_children):
             told[child] = ask.out(SIGINFO_SIZE)
             ask.call("waitid", _P_PID, child, told[child], _STOPPED_NOW | os.WNOWAIT, 0, tolerate=True)
 

@@ -82,7 +82,7 @@ class Timers(Dumpable):
                 vnsec=left_nanoseconds,
             )
             if timer.thread is not None:
-                entry.notify_thread_id = timer.thread
+                entry.notify_thread_id = sink.numbers.inside(timer.thread)
 
     def plan(self, core: core_entry, subject: PlanSubject) -> Iterator[Step]:
         file, tid = f"core-{subject.tid}.img", subject.tid

@@ -108,6 +108,17 @@ def test_a_family_in_one_session():
     assert growth.helpers == ()
 
 
+def test_the_init_of_a_pid_namespace():
+    """Its number outside is the kernel's choice, so that the answer cannot be known."""
+    growth = grow(tree((1, 0, 1, 1), (7, 1, 7, 7)), own_pids=True)
+    assert [f"{step.tid} {step} -> {step.expect}" for step in growth.steps] == [
+        "0 clone3({CLONE_PARENT|CLONE_NEWPID, set_tid=1}, 88) = <task 0x1> -> None",
+        "1 setsid() -> 1",
+        "1 clone3({set_tid=7}, 88) = <task 0x7> -> 7",
+        "7 setsid() -> 7",
+    ]
+
+
 def test_a_child_from_before_its_parents_setsid():
     assert_grows(tree((10, 0, 10, 10), (11, 10, 11, 11), (12, 11, 10, 10), (13, 11, 11, 11)))
 

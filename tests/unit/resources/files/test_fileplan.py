@@ -17,7 +17,7 @@ from criupy.images.pb import core_pb2, fdtable_pb2, files_pb2, inventory_pb2
 from criupy.linux.features import KernelFeatures
 from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan
 from criupy.model.snapshot import PipeData, Snapshot, TaskImages
-from criupy.resources.fileplan import F_DUPFD, F_SETFD, SPARE_NUMBERS, Numbers, open_steps
+from criupy.resources.fileplan import F_DUPFD, F_SETFD, F_SETOWN_EX, SPARE_NUMBERS, Numbers, open_steps
 from criupy.resources.kind import PlanSubject
 from criupy.resources.registry import FILE_KINDS
 
@@ -51,6 +51,13 @@ def epoll(*targets: int) -> fdtable_pb2.file_entry:
     for target in targets:
         body.tfd.add(id=0, tfd=target, events=1, data=target)
     return fdtable_pb2.file_entry(type=fdtable_pb2.EVENTPOLL, id=0, epfd=body)
+
+
+def stray(number: int, file_id: int) -> fdtable_pb2.file_entry:
+    """An epoll instance that watches a file under a number which does not lead to it."""
+    entry = epoll(number)
+    entry.epfd.tfd[0].file, entry.epfd.tfd[0].number, entry.epfd.tfd[0].tfd = file_id, number, 99
+    return entry
 
 
 def snapshot(
@@ -434,3 +441,77 @@ def test_a_shared_epoll_gets_its_targets_in_one_table_only() -> None:
     steps = table_steps(saved)
     assert [step for step in steps if step.startswith("epoll_ctl")] == ["epoll_ctl(3, 1, 4, {0x1, 0x4})"]
     assert "epoll_create1" in steps[0]
+
+
+def test_a_watched_file_has_its_old_number_for_a_moment() -> None:
+    saved = snapshot([stray(7, 1), eventfd(0)], {0: 0, 3: 1})
+    assert table_steps(saved)[-3:] == ["dup3(3, 7, 0x80000)", "epoll_ctl(0, 1, 7, {0x1, 0x7})", "close(7)"]
+
+
+def test_who_has_the_number_of_a_watched_file_gets_it_back() -> None:
+    saved = snapshot([stray(1, 1), eventfd(0), eventfd(2)], {0: 0, 1: (2, 1), 2: 1})
+    assert table_steps(saved)[-5:] == [
+        "fcntl(1, 0, 0) -> 3",
+        "dup3(2, 1, 0x80000)",
+        "epoll_ctl(0, 1, 1, {0x1, 0x1})",
+        "dup3(3, 1, 0x80000)",
+        "close(3)",
+    ]
+
+
+def test_an_instance_that_has_the_number_of_what_it_watches() -> None:
+    saved = snapshot([stray(0, 1), eventfd(0)], {0: 0, 1: 1})
+    assert table_steps(saved)[-5:] == [
+        "fcntl(0, 0, 0) -> 2",
+        "dup3(1, 0, 0x80000)",
+        "epoll_ctl(2, 1, 0, {0x1, 0x0})",
+        "dup3(2, 0, 0)",
+        "close(2)",
+    ]
+
+
+def test_an_instance_and_what_it_watches_meet_in_the_nursery() -> None:
+    saved = two_tasks([stray(0, 1), eventfd(0)], {5: 0}, {4: 1})
+    assert table_steps(saved) == [
+        "hold: epoll_create1(0) -> 1",
+        "hold: eventfd2(0, 0) -> 2",
+        "hold: fcntl(0, 0, 0) -> 3",
+        "hold: dup3(2, 0, 0x80000)",
+        "hold: epoll_ctl(1, 1, 0, {0x1, 0x0})",
+        "hold: dup3(3, 0, 0)",
+        "hold: close(3)",
+        "pidfd_getfd(90, 1, 0) -> 0",
+        "dup3(0, 5, 0)",
+        "close(0)",
+        "pidfd_getfd(90, 2, 0) -> 0",
+        "dup3(0, 4, 0)",
+        "close(0)",
+    ]
+
+
+def test_a_watched_file_that_nobody_has() -> None:
+    with pytest.raises(ImageError, match="needs file 0x1, which no task has open"):
+        plan(snapshot([stray(7, 1), eventfd(0)], {0: 0}))
+
+
+def test_owners_of_what_is_shared_are_named_where_their_numbers_are_known() -> None:
+    """By the nursery; but by the first who has it, if the tree's pids are its own."""
+    fown = core_pb2.fown_entry(uid=0, euid=0, signum=0, pid_type=1, pid=PID)
+    saved = two_tasks([reg(b"/log", fown=fown)], {4: 0}, {5: 0})
+    owner = f"{F_SETOWN_EX}, {{type 1, pid {PID}}})"
+    assert [line for line in plan(saved)[0] if owner in line] == [f"hold: fcntl(1, {owner}"]
+    saved.inventory.root_ids.pid_ns_id = 1
+    for task in saved.tasks:
+        assert task.ids is not None
+        task.ids.pid_ns_id = 9
+    subject = PlanSubject(
+        PID, saved.root, saved, KernelFeatures(capabilities=-1, pagemap_scan=True), str, STUB
+    )
+    setters = [(step.tid, f"{step}") for step in steps_of(subject) if owner in f"{step}"]
+    assert setters == [(PID, f"fcntl(4, {owner}")]
+
+
+def test_an_owner_that_is_a_thread_of_another_waits_for_the_threads_of_all() -> None:
+    fown = core_pb2.fown_entry(uid=0, euid=0, signum=0, pid_type=0, pid=PID + 1)
+    saved = two_tasks([reg(b"/own"), reg(b"/its", fown=fown)], {3: 0}, {5: 1})
+    assert f"zombies: fcntl(5, {F_SETOWN_EX}, {{type 0, pid {PID + 1}}})" in plan(saved)[0]

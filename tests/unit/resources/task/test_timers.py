@@ -9,6 +9,7 @@ import pytest
 from criupy.errors import ImageError
 from criupy.images.pb.core_pb2 import core_entry
 from criupy.linux.procfs.task import PosixTimer
+from criupy.resources.pidnumbers import PidNumbers
 from criupy.resources.task.timers import INTERVAL, TimerFacts, Timers
 
 
@@ -60,6 +61,14 @@ def test_encode(sink) -> None:
     assert not first.HasField("notify_thread_id")
     assert (directed.it_sigev_notify, directed.notify_thread_id) == (4, 9581)
     assert (quiet.it_sigev_notify, quiet.clock_id) == (1, 0xFFFFFFFE)
+
+
+def test_the_thread_of_a_timer_is_named_as_its_pid_namespace_has_it(sink) -> None:
+    sink.numbers = PidNumbers({9581: 3})
+    timer = PosixTimer(0, 41, 1, 0, 9581, 0)
+    core = core_entry()
+    Timers().encode(TimerFacts((bytes(32),) * 3, ((timer, bytes(32), 0),)), core, sink)
+    assert core.tc.timers.posix[0].notify_thread_id == 3
 
 
 def test_timers_are_created_with_their_ids_and_armed_at_the_end(planning) -> None:
