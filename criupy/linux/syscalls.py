@@ -113,9 +113,13 @@ def socket_filter(fd: int) -> bytes | None:
 
     The length that this option goes by is in instructions.  Source: Linux net/core/filter.c, ``sk_get_filter``.
     """
-    program = ctypes.create_string_buffer(_BPF_MAXINSNS * _BPF_INSN)
-    count = ctypes.c_uint32(_BPF_MAXINSNS)
+    count = ctypes.c_uint32(0)
     try:
+        _result(_libc.getsockopt(fd, _SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(count)))
+        if not count.value:
+            return b""
+        program = ctypes.create_string_buffer(_BPF_MAXINSNS * _BPF_INSN)
+        count.value = _BPF_MAXINSNS
         _result(_libc.getsockopt(fd, _SOL_SOCKET, _SO_GET_FILTER, program, ctypes.byref(count)))
     except OSError as error:
         if error.errno != errno.EACCES:

@@ -99,6 +99,7 @@ _SORTS = {
 }
 
 
+_SOL_SOCKET, _SO_DOMAIN = 1, 39
 _FAMILIES: dict[int, str] = {
     socket.AF_UNIX: "unix",
     socket.AF_INET: "inet",
@@ -109,9 +110,9 @@ _FAMILIES: dict[int, str] = {
 
 
 def _family(own: int) -> str:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=own)
+    sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, own)
     try:
-        return _FAMILIES.get(sock.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN), "other")
+        return _FAMILIES.get(sock.getsockopt(_SOL_SOCKET, _SO_DOMAIN), "other")
     finally:
         sock.detach()
 

@@ -46,6 +46,11 @@ _ALWAYS = {
 _PASSING = {"so_passcred": 16, "so_passsec": 34}
 """What unix and netlink sockets have besides, and CRIU writes of them."""
 _WHEN_SET = {"so_mark": 36, "so_passpidfd": 76, "so_timestamp": 29, "so_timestampns": 35}
+_OF_MOST = (*_ALWAYS.items(), *_WHEN_SET.items())
+_OF_ALL = (*_OF_MOST, *_PASSING.items())
+_AF_UNIX = 1
+_THAT_PASS = (1, 16)
+"""AF_UNIX and AF_NETLINK."""
 _AT_FIRST = {"so_rcvlowat": 1}
 """What a new socket has that is not 0."""
 _IN_THEIR_OWN_WAY = ("so_sndbuf", "so_rcvbuf", "so_buf_lock")
@@ -68,13 +73,11 @@ class SocketOptions(NamedTuple):
     refuses_rights: bool
 
 
-def collect(sock: socket.socket) -> SocketOptions:
+def collect(sock: socket.SocketType) -> SocketOptions:
     """Everything, of a socket that nobody changes meanwhile."""
-    wanted = _ALWAYS | _WHEN_SET
-    passing = sock.family in (socket.AF_UNIX, socket.AF_NETLINK)
-    if passing:
-        wanted |= _PASSING
-    found = {field: value for field, number in wanted.items() if (value := _number(sock, number)) is not None}
+    family = sock.family
+    wanted = _OF_ALL if family in _THAT_PASS else _OF_MOST
+    found = {field: value for field, number in wanted if (value := _number(sock, number)) is not None}
     on, seconds = _LINGER.unpack(sock.getsockopt(SOL_SOCKET, _SO_LINGER, _LINGER.size))
     peek_off = _number(sock, syscalls.SO_PEEK_OFF)
     return SocketOptions(
@@ -85,11 +88,11 @@ def collect(sock: socket.socket) -> SocketOptions:
         device=sock.getsockopt(SOL_SOCKET, _SO_BINDTODEVICE, _IFNAMSIZ).rstrip(b"\0"),
         filter=syscalls.socket_filter(sock.fileno()) or b"",
         peek_off=-1 if peek_off is None else peek_off,
-        refuses_rights=sock.family == socket.AF_UNIX and _number(sock, _SO_PASSRIGHTS) == 0,
+        refuses_rights=family == _AF_UNIX and _number(sock, _SO_PASSRIGHTS) == 0,
     )
 
 
-def _number(sock: socket.socket, number: int) -> int | None:
+def _number(sock: socket.SocketType, number: int) -> int | None:
     """None: this kernel, or this family, does not have the option."""
     try:
         return sock.getsockopt(SOL_SOCKET, number)
@@ -105,7 +108,7 @@ NOTHING = sockets_pb2.sk_opts_entry(
 """What an entry must have, of a socket of which nobody knows."""
 
 
-def obstacles(sock: socket.socket) -> Iterator[tuple[str, str]]:
+def obstacles(sock: socket.SocketType) -> Iterator[tuple[str, str]]:
     """(why, hint) for what cannot be dumped."""
     if syscalls.socket_filter(sock.fileno()) is None:
         yield "it has an eBPF filter, which cannot be dumped", "let the program remove it (SO_DETACH_FILTER)"

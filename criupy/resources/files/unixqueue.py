@@ -11,6 +11,7 @@ Source: Linux net/unix/af_unix.c, ``unix_stream_read_generic`` and ``__unix_dgra
 from __future__ import annotations
 
 import array
+import errno
 import fcntl
 import os
 import select
@@ -31,7 +32,8 @@ from criupy.resources.sockopts import SOL_SOCKET
 from criupy.tracee import guardian
 
 SCM_RIGHTS, SCM_CREDENTIALS, _SCM_PIDFD = 1, 2, 4
-_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+_STREAM, _DGRAM, _SEQPACKET = 1, 2, 5
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 _CONTROL = 4096
 """More than 253 descriptors, credentials and a label take."""
 _MESSAGE, _LARGEST = 1 << 18, 1 << 30
@@ -67,7 +69,7 @@ class Guard:
         self._watch = guardian.Watch(life)
         there.close()
 
-    def protect(self, sock: socket.socket, offset: int) -> None:
+    def protect(self, sock: socket.SocketType, offset: int) -> None:
         """From now on it would be this one, with this offset."""
         socket.send_fds(self._here, [_OFFSET.pack(offset)], [sock.fileno()])
 
@@ -104,10 +106,10 @@ def _keep(told: socket.socket, hearing: int) -> None:
             return
 
 
-def collect(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
+def collect(sock: socket.SocketType, guard: Callable[[], Guard]) -> list[Packet]:
     """All of the queue.  Raises `TraceeError` when a part of it cannot be read."""
     offset = _Offset(sock, sock.getsockopt(SOL_SOCKET, SO_PEEK_OFF), guard)
-    read = _stream if sock.type == socket.SOCK_STREAM else _messages
+    read = _stream if sock.type == _STREAM else _messages
     if offset.before < 0:
         return read(sock, offset)
     with offset:  # the program has moved its own looks away from the start
@@ -115,9 +117,9 @@ def collect(sock: socket.socket, guard: Callable[[], Guard]) -> list[Packet]:
         return read(sock, offset)
 
 
-def obstacles(sock: socket.socket) -> Iterator[tuple[str, str]]:
+def obstacles(sock: socket.SocketType) -> Iterator[tuple[str, str]]:
     """(why, hint) for what is in a queue and cannot be dumped.  Source: ``unix_stream_recv_urg``."""
-    if sock.type == socket.SOCK_STREAM:
+    if sock.type == _STREAM and _unread(sock):
         with suppress(OSError):  # there is none, or this kernel does not know of it
             if sock.recv(1, socket.MSG_OOB | socket.MSG_PEEK | socket.MSG_DONTWAIT):
                 yield "urgent data (MSG_OOB) is in it, which cannot be dumped", "let the program receive it"
@@ -126,7 +128,7 @@ def obstacles(sock: socket.socket) -> Iterator[tuple[str, str]]:
 class _Offset(NamedTuple):
     """Lets looks begin behind the start, and in the end where they did ``before``."""
 
-    sock: socket.socket
+    sock: socket.SocketType
     before: int
     guard: Callable[[], Guard]
 
@@ -137,7 +139,7 @@ class _Offset(NamedTuple):
         self.sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, self.before)
 
 
-def _stream(sock: socket.socket, offset: _Offset) -> list[Packet]:
+def _stream(sock: socket.SocketType, offset: _Offset) -> list[Packet]:
     """A look ends behind the bytes that files came with, and where the credentials change.
 
     It does not tell where those bytes begin, so the files are taken to have come with all that it saw.
@@ -158,7 +160,7 @@ def _stream(sock: socket.socket, offset: _Offset) -> list[Packet]:
     return packets
 
 
-def _messages(sock: socket.socket, offset: _Offset) -> list[Packet]:
+def _messages(sock: socket.SocketType, offset: _Offset) -> list[Packet]:
     first = _peek(sock)
     if first is None or _is_end(sock, first, 0):
         return []
@@ -173,26 +175,32 @@ def _messages(sock: socket.socket, offset: _Offset) -> list[Packet]:
     return packets
 
 
-def _is_end(sock: socket.socket, found: Packet, place: int) -> bool:
+def _is_end(sock: socket.SocketType, found: Packet, place: int) -> bool:
     """Whether nothing is nothing: a connection that is shut down reads as an empty message, again and again."""
-    if sock.type != socket.SOCK_SEQPACKET or found.content or found.rights:
+    if sock.type != _SEQPACKET or found.content or found.rights:
         return False
     poll = select.poll()
-    poll.register(sock, select.POLLRDHUP)
+    poll.register(sock.fileno(), select.POLLRDHUP)
     return bool(poll.poll(0)) and place >= _unread(sock)
 
 
-def _unread(sock: socket.socket) -> int:
-    return int(struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0])
+def _unread(sock: socket.SocketType) -> int:
+    """Bytes; a listener has none.  Source: ``unix_inq_len``."""
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)), "little")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return 0
 
 
-def _peek_at(sock: socket.socket, place: int, size: int = _MESSAGE) -> Packet | None:
+def _peek_at(sock: socket.SocketType, place: int, size: int = _MESSAGE) -> Packet | None:
     sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, place)
     return _peek(sock, size, lambda: sock.setsockopt(SOL_SOCKET, SO_PEEK_OFF, place))
 
 
 def _peek(
-    sock: socket.socket, size: int = _MESSAGE, again: Callable[[], None] = lambda: None
+    sock: socket.SocketType, size: int = _MESSAGE, again: Callable[[], None] = lambda: None
 ) -> Packet | None:
     """One look; None when there is nothing.  ``again`` prepares for one with more room."""
     try:
@@ -212,7 +220,7 @@ def _peek(
         again()
         return _peek(sock, size * 8, again)
     sender = os.fsencode(address) if isinstance(address, str) else address or b""
-    return Packet(content, rights, creds, sender if sock.type == socket.SOCK_DGRAM else b"")
+    return Packet(content, rights, creds, sender if sock.type == _DGRAM else b"")
 
 
 def _control(

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -35,11 +35,11 @@ from criupy.resources.sockopts import SOL_SOCKET
 
 _SIOCUNIXFILE = 0x89E0
 _SO_PEERCRED = 17
+_STREAM, _DGRAM = 1, 2
 _NOBODY = 0xFFFF_FFFF
 _SHUTDOWNS = (sockets_pb2.NONE, sockets_pb2.READ, sockets_pb2.WRITE, sockets_pb2.BOTH)
 _BOTH = 3
 _DELETED = b" (deleted)"
-_TYPES = (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET)
 
 
 class Place(NamedTuple):
@@ -95,7 +95,7 @@ class KnownSockets:
         if f"unix[{one.ino}]" in self.allowed.external:
             return WayOut.CUT
         has_name = peer is not None and peer.name[:1] in (b"/", b"\0")
-        if self.allowed.named_datagrams and one.type == socket.SOCK_DGRAM and has_name:
+        if self.allowed.named_datagrams and one.type == _DGRAM and has_name:
             return WayOut.BY_NAME
         return None
 
@@ -128,7 +128,7 @@ class UnixSock(FileKind):
         with _socket(file.own) as sock:
             yield from sockopts.obstacles(sock)
             yield from unixqueue.obstacles(sock)
-            if not _is_connection(sock):
+            if isinstance(name := sock.getsockname(), str) and name and not _is_connection(sock):
                 try:
                     _place(sock, file.pid)
                 except _Misnamed as error:
@@ -142,11 +142,12 @@ class UnixSock(FileKind):
         if diag is not None:
             known.dumped.add(diag.ino)
         with _socket(file.own) as sock:
-            receives = diag is not None and (diag.type == socket.SOCK_DGRAM or diag.state == ESTABLISHED)
+            receives = diag is not None and (diag.type == _DGRAM or diag.state == ESTABLISHED)
             packets = unixqueue.collect(sock, lambda: _guard(table)) if receives else []
             place = None
-            with suppress(_Misnamed):  # only of what has connected, and needs its name no more
-                place = _place(sock, file.pid)
+            if diag is not None and diag.file is not None:
+                with suppress(_Misnamed):  # only of what has connected, and needs its name no more
+                    place = _place(sock, file.pid)
             facts = UnixFacts(diag, sockopts.collect(sock), packets, _peer(sock), place, known)
         for packet in packets:
             table.receive(packet.rights)
@@ -175,7 +176,7 @@ class UnixSock(FileKind):
             usk.peer_pid = images.numbers.inside(pid)
         if diag.state == LISTEN:
             usk.pending.extend(diag.pending)
-        if diag.peer == 0 and diag.type == socket.SOCK_DGRAM:
+        if diag.peer == 0 and diag.type == _DGRAM:
             usk.peer_is_gone = True
         images.ranks[one.id] = _steps_to_target(diag, known)
         for packet in facts.packets:
@@ -190,7 +191,7 @@ def _leave(diag: UnixSocket, known: KnownSockets, usk: Any, images: FileImages) 
     """A connection that may lead out of the tree.  Of who is there CRIU has an entry that nobody has open."""
     if known.way_out(diag, known.all.get(usk.peer)) is WayOut.CUT:
         usk.peer = 0
-        if diag.type == socket.SOCK_DGRAM:
+        if diag.type == _DGRAM:
             usk.peer_is_gone = True
         else:
             usk.shutdown = sockets_pb2.BOTH
@@ -219,18 +220,21 @@ class _Misnamed(Exception):
     """The path that a socket is bound to does not lead to it; the message says why."""
 
 
-@contextmanager
-def _socket(fd: int) -> Iterator[socket.socket]:
+class _socket:  # noqa: N801 - a context manager, at a tenth of what contextlib takes
     """Python's face of a descriptor, which stays open."""
-    sock = socket.socket(fileno=fd)
-    try:
-        yield sock
-    finally:
-        sock.detach()
+
+    def __init__(self, fd: int) -> None:
+        self._sock = socket.SocketType(-1, -1, -1, fd)
+
+    def __enter__(self) -> socket.SocketType:
+        return self._sock
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.detach()
 
 
 def _has_messages(one: UnixSocket) -> bool:
-    return one.type != socket.SOCK_STREAM and one.state != LISTEN and one.rqueue > 0
+    return one.type != _STREAM and one.state != LISTEN and one.rqueue > 0
 
 
 def _inode(link: bytes) -> int:
@@ -238,9 +242,9 @@ def _inode(link: bytes) -> int:
     return int(link[8:-1])
 
 
-def _is_connection(sock: socket.socket) -> bool:
+def _is_connection(sock: socket.SocketType) -> bool:
     """Whether it needs its name no more: nobody can connect to it."""
-    if sock.type == socket.SOCK_DGRAM:
+    if sock.type == _DGRAM:
         return False
     try:
         sock.getpeername()
@@ -249,19 +253,19 @@ def _is_connection(sock: socket.socket) -> bool:
     return True
 
 
-def _peer(sock: socket.socket) -> tuple[int, int, int]:
+def _peer(sock: socket.SocketType) -> tuple[int, int, int]:
     """Source: Linux net/core/sock.c, ``sk_getsockopt``; nobody has the ids -1."""
     pid, uid, gid = struct.unpack("<iII", sock.getsockopt(SOL_SOCKET, _SO_PEERCRED, 12))
     return max(pid, 0), uid, gid
 
 
-def _place(sock: socket.socket, pid: int) -> Place | None:
+def _place(sock: socket.SocketType, pid: int) -> Place | None:
     """Where a socket is in the file system, None if it is not there; `_Misnamed` where nobody would find it."""
     name = sock.getsockname()
     if not isinstance(name, str) or not name:
         return None
     try:
-        node = fcntl.ioctl(sock, _SIOCUNIXFILE)
+        node = fcntl.ioctl(sock.fileno(), _SIOCUNIXFILE)
     except OSError as error:
         message = f"the path of the unix socket {name} cannot be looked at"
         raise TraceeError(message, errno=error.errno or 0, hint="CAP_NET_ADMIN is needed") from error
@@ -309,7 +313,7 @@ def problem(
     if one.ino in known.waiting and one.wqueue:
         why = "it has sent to a connection that is not accepted yet, and what it sent nobody can read"
         return why, "let the listener accept its connections first"
-    if not ino and one.type != socket.SOCK_DGRAM and one.state == ESTABLISHED and one.shutdown != _BOTH:
+    if not ino and one.type != _DGRAM and one.state == ESTABLISHED and one.shutdown != _BOTH:
         return "it is connected to what cannot be seen from here", "let the listener accept it first"
     peer = known.all.get(ino)
     if peer is not None and peer.peer != one.ino and not peer.name:
@@ -324,7 +328,7 @@ def _problem_of_stranger(one: UnixSocket, ino: int, known: KnownSockets) -> tupl
     hint = (
         f"dump who has that as well, close the connection, or let it be cut with --external unix[{one.ino}]"
     )
-    if one.type == socket.SOCK_DGRAM and peer is not None and peer.name:
+    if one.type == _DGRAM and peer is not None and peer.name:
         hint += "; with --ext-unix-sk it is connected to that name again"
     return f"it is connected to {_told(ino, peer)}, which is not dumped", hint
 
