@@ -157,6 +157,23 @@ def test_a_path_that_is_in_use(target, criupy, images):
     process.ask()
 
 
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_failed_restore_leaves_no_path_behind(stale, target, criupy, images, place):
+    """A step after the sockets fails: where there was nothing is nothing, and where one was left is one."""
+    process = target("unix_sockets.c", TYPE="stream", RESTORED="1")
+    path = process.directory / "named"
+    criupy.dump(process, images)
+    process.wait_gone()
+    if not stale:
+        path.unlink()
+    with pytest.raises(EngineError, match="pidfile"):
+        criupy.restore(process, images, "--pidfile", str(place / "nowhere" / "pidfile"))
+    assert not process.left()
+    assert path.exists() == stale
+    criupy.restore(process, images)
+    process.ask()
+
+
 def test_a_directory_that_is_gone(target, criupy, images):
     process = target("unix_names.c", RESTORED="1")
     directory = process.directory / "directory"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from criupy.errors import Obstacle
@@ -54,6 +54,10 @@ class FileKinds:
     def plan_fs(self, subject: PlanSubject) -> Iterator[Step]:
         """Working directory, root and umask of a task."""
         return fs.plan(subject)
+
+    def aftermath(self, steps: Iterable[Step]) -> Callable[[], None] | None:
+        """What takes away that a restore which has failed would leave behind; None: it leaves nothing."""
+        return unixmaking.aftermath(steps)
 
     def refuse_outside(self, snapshot: Snapshot, allowed: Outside) -> None:
         """`UsageError` if something is to be connected to others, and may not be."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.errors import ImageError, RestoreError, UsageError
@@ -478,6 +479,34 @@ def refuse_outside(snapshot: Snapshot, allowed: Outside) -> None:
         if not allowed.named_datagrams:
             message = f"the images have a connection to {_about(usk)}, which is not in them"
             raise UsageError(message, hint="let it be connected to what has that name now with --ext-unix-sk")
+
+
+def aftermath(steps: Iterable[Step]) -> Callable[[], None] | None:
+    """Removes paths that a restore which has failed may have made: those that are not there now."""
+    names = [name for name in _bound_paths(steps) if not os.path.lexists(name)]
+
+    def settle() -> None:
+        for name in names:
+            with suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.lstat(name).st_mode):
+                    os.unlink(name)
+
+    return settle if names else None
+
+
+def _bound_paths(steps: Iterable[Step]) -> Iterator[bytes]:
+    directory = b"/"
+    for step in steps:
+        if step.call == "chdir" and isinstance(step.args[0], Data):
+            directory = _bytes(step.args[0]).removesuffix(b"\0")
+        elif step.call == "bind" and isinstance(step.args[1], Data):
+            name = _bytes(step.args[1])[2:]
+            if name and not name.startswith(b"\0"):
+                yield os.path.join(directory, name.removesuffix(b"\0"))
+
+
+def _bytes(content: Data) -> bytes:
+    return b"".join(part for part in content.parts if isinstance(part, bytes))
 
 
 class PathCheck(NamedTuple):
