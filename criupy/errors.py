@@ -130,5 +130,11 @@ class SegmentInUse(RestoreError):
     rpc_errno = errno.EEXIST
 
 
+class TerminalInUse(RestoreError):
+    """The number of a pseudo terminal that the image set needs is taken."""
+
+    rpc_errno = errno.EEXIST
+
+
 class KernelFeatureMissing(CriupyError):
     """The running kernel lacks a feature; the message names it and what it is needed for."""

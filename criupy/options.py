@@ -216,3 +216,4 @@ class RestoreOptions(NamedTuple):
     host_clocks: bool = False
     display_stats: bool = False
     ext_unix_sk: bool = False
+    shell_job: bool = False

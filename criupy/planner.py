@@ -12,12 +12,12 @@ from criupy.errors import ImageError
 from criupy.images.pages import PagesFile
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs.sysvipc import Segment
-from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order
+from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, StubPlan, TaskPlan, data, order, outer_pid
 from criupy.model.snapshot import TASK_DEAD as DEAD
 from criupy.model.snapshot import TASK_STOPPED as STOPPED
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
-from criupy.resources import memory, sysvshm
+from criupy.resources import memory, sysvshm, terminalrestore
 from criupy.resources.fileplan import SPARE_NUMBERS, Shared
 from criupy.resources.kind import PlanSubject
 from criupy.resources.namespaces import pidns, timens
@@ -67,8 +67,10 @@ class _Planning:
     segments: Mapping[int, Segment]
     warnings: list[str] = field(default_factory=list)
     inherited: dict[int, memory.Heritage] = field(default_factory=dict)
+    terminals: terminalrestore.Terminals = field(init=False)
 
     def __post_init__(self) -> None:
+        self.terminals = terminalrestore.Terminals(self.snapshot)
         self.first_with: dict[tuple[str, int], TaskImages] = {}
         """Who of those that share something is the first: by the name of the id, and the id."""
         for task in self.snapshot.tasks:
@@ -83,10 +85,11 @@ class _Planning:
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
-        births = [*self._births(growth, living, stub)]
+        births = [*self._births(growth, living, stub), *terminalrestore.plan_foreground(self.terminals, stub)]
         segment_steps, warnings = sysvshm.plan(self.snapshot, self.segments, stub.pages)
         self.warnings += warnings
-        steps = [*self._clocks(), *births, *segment_steps, *order(shared_steps)]
+        outside = frozenset(outer_pid(task.pid) for task in self.snapshot.tasks)
+        steps = [*self._clocks(), *births, *segment_steps, *order(shared_steps, outside)]
         for task in self.snapshot.tasks:
             if task.zombie:
                 steps += taskstate.plan_death(task.core, task.pid)
@@ -115,12 +118,17 @@ class _Planning:
             meeting_signal=_meeting_signal(living),
             nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
             pages=tuple(sorted(pages)),
+            terminals=self.terminals.given(),
             helpers=growth.helpers,
             own_pids=self.snapshot.has_own_pids,
         )
 
     def _births(self, growth: Growth, living: Sequence[TaskImages], stub: StubPlan) -> Iterator[Step]:
-        """The growth of the tree, and before anyone makes others what these are going to inherit."""
+        """The growth of the tree, and before anyone makes others what these are going to inherit.
+
+        That is memory, and the terminal of a session.
+        """
+        controlling = self.terminals.controlling()
         tasks = {task.pid: task for task in living}
         made = [(step.tid, step.gives.key) for step in growth.steps if step.gives is not None]
         state = {NURSERY: memory.NOTHING}
@@ -139,6 +147,8 @@ class _Planning:
                         state[maker] = memory.after(tasks[maker], state[maker], given)
                 state[step.gives.key] = state[maker]
             yield step
+            if step.call == "setsid" and maker in controlling:
+                yield from terminalrestore.plan_leader(maker, controlling[maker], stub)
         self.inherited = state
 
     def _clocks(self) -> list[Step]:

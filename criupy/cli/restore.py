@@ -29,10 +29,20 @@ def run(**values: Any) -> None:
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
             ext_unix_sk=values["ext_unix_sk"],
+            shell_job=values["shell_job"],
         )
         scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)
         root = restore_tree(options, log, report, scripts)
     if root and not values["restore_detached"]:
+        _wait(root, values)
+
+
+def _wait(root: int, values: dict[str, Any]) -> None:
+    if values["shell_job"] and not values["leave_stopped"]:
+        from criupy.restoring import foreground
+
+        foreground.wait(root)
+    else:
         os.waitpid(root, 0)
 
 

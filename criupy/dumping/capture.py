@@ -141,7 +141,7 @@ def collect_tree(tree: FrozenTree, table: FileTable, features: KernelFeatures) -
         clocks,
         nested,
     )
-    table.relate()
+    table.all_are_known()
     return facts
 
 

@@ -97,18 +97,16 @@ def _dump(
     report: Report,
     hooks: Hooks,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(options.outside), encoding.ObjectIds(), log.run_id)
+    table = FILE_KINDS.table(options.outside, shell_job=options.shell_job)
+    images = encoding.Images(table, encoding.ObjectIds(), log.run_id)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    shmem, segments = images.table.shmem, images.table.segments
+    shmem, segments, terminals = images.table.shmem, images.table.segments, images.table.terminals
     with (
-        closing(shmem),
-        closing(segments),
-        closing(images.table),
-        PagesFiles(writer, len(members)) as pages,
-        ExitStack() as frozen,
-    ):
+        closing(shmem), closing(segments), closing(terminals), closing(table),
+        PagesFiles(writer, len(members)) as pages, ExitStack() as frozen,
+    ):  # fmt: skip
         watch.start("freezing")
         watch.start("frozen")
         tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
@@ -118,6 +116,7 @@ def _dump(
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
+        terminals.copy()
         watch.start("memory")
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)

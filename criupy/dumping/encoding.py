@@ -17,7 +17,7 @@ from criupy.linux import namespaces
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.resources import memory
 from criupy.resources.files import fs
-from criupy.resources.filetable import FIRST_FILES_ID, FileTable
+from criupy.resources.filetable import FIRST_FILES_ID, FileTable, Tree
 from criupy.resources.kind import DumpSink
 from criupy.resources.namespaces import timens
 from criupy.resources.pidnumbers import PidNumbers
@@ -53,9 +53,11 @@ class ObjectIds:
             vm_id=objects.vm, files_id=objects.files, fs_id=objects.fs, sighand_id=objects.sighand
         )
         for kind, inode in inodes.items():
-            number = self._namespaces.setdefault((kind, inode), len(self._namespaces) + 1)
-            setattr(ids, f"{kind}_ns_id", number)
+            setattr(ids, f"{kind}_ns_id", self.namespace(kind, inode))
         return ids
+
+    def namespace(self, kind: str, inode: int) -> int:
+        return self._namespaces.setdefault((kind, inode), len(self._namespaces) + 1)
 
 
 def inventory(root_ids: core_pb2.task_kobj_ids_entry, run_id: str) -> inventory_pb2.inventory_entry:
@@ -97,7 +99,8 @@ def encode(
     Raises `NotDumpable` when the name of an open file leads elsewhere by now, or as `TreeFacts.numbers` says.
     """
     numbers = tree.numbers()
-    files = images.table.encode(numbers)
+    pids = (member.place.pid for member in tree.members)
+    files = images.table.encode(Tree(numbers, frozenset(pids), images.ids.namespace))
     sink = DumpSink(images.table, numbers)
     tasks = []
     objects: dict[int, Objects] = {}
@@ -128,6 +131,8 @@ def encode(
         shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
         segments=images.table.segments.entries(),
         timens=timens.encode(tree.clocks),
+        terminals=images.table.terminals.entries(numbers),
+        terminal_data=images.table.terminals.unread(),
     )
 
 

@@ -18,7 +18,7 @@ from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
 from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
-from criupy.options import DumpOptions, Outside
+from criupy.options import DumpOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.namespaces import pidns
@@ -50,7 +50,7 @@ def look(options: DumpOptions, features: KernelFeatures, cgroup: Cgroup | None =
         pids = [member.pid for member in members]
         obstacles = _lasting(
             lambda: [
-                *_tree(pids, features, options.outside),
+                *_tree(pids, features, options),
                 *_strangers(options, pids),
                 *cgroups.obstacles(members, cgroup),
             ]
@@ -131,7 +131,7 @@ def _root(options: DumpOptions) -> Iterator[Obstacle]:
         )
 
 
-def _tree(pids: Sequence[int], features: KernelFeatures, outside: Outside) -> Iterator[Obstacle]:
+def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -> Iterator[Obstacle]:
     kin = family.kin(pids)
     root = pids[0]
     files: memory.KnownFiles = {}
@@ -139,11 +139,11 @@ def _tree(pids: Sequence[int], features: KernelFeatures, outside: Outside) -> It
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features), root)
         yield from _of_living(pid, _memory(pid, files, named), root)
+    yield from FILE_KINDS.outside(pids, options.outside, shell_job=options.shell_job)
     speakers = {}
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
             speakers[pid] = family.speaker(pid)
-    yield from FILE_KINDS.outside(pids, outside)
     yield from _shared(speakers)
 
 

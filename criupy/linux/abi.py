@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
-# Calls from 441 on, which python-ptrace does not know.  Source: Linux arch/x86/entry/syscalls/syscall_64.tbl
-NEWER_SYSCALLS = dict(
+
+def device_number(encoded: int) -> int:
+    """A ``dev_t`` of what the kernel says.  Source: Linux include/linux/kdev_t.h, ``new_encode_dev``."""
+    return os.makedev(encoded >> 8 & 0xFFF, encoded & 0xFF | encoded >> 12 & 0xFFF00)
+
+
+# Calls from 441 on, which python-ptrace does not know, and one that it has by another name.  Source: Linux
+# arch/x86/entry/syscalls/syscall_64.tbl
+NEWER_SYSCALLS = {283: "timerfd_create"} | dict(
     enumerate(
         (
             "epoll_pwait2", "mount_setattr", "quotactl_fd", "landlock_create_ruleset", "landlock_add_rule",

@@ -88,6 +88,39 @@ def kcmp_table(tid1: int, tid2: int, what: int) -> int:
     return _result(_libc.syscall(SYS_kcmp, tid1, tid2, what, 0, 0))
 
 
+def timerfd_gettime(fd: int) -> None:
+    """timerfd_gettime(2) for its effect: what has expired by now counts among what can be read.  OSError.
+
+    A periodic timer stands still from its first expiry until somebody looks; whoever does not read takes nothing away.
+    Source: Linux fs/timerfd.c, ``do_timerfd_gettime``.
+    """
+    _result(_libc.timerfd_gettime(fd, (ctypes.c_uint64 * 4)()))
+
+
+IN_DELETE_SELF, IN_DONT_FOLLOW = 0x400, 0x0200_0000
+
+
+def inotify_init() -> int:
+    """inotify_init1(2): a descriptor, close-on-exec; OSError."""
+    return _result(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+
+
+def inotify_add_watch(fd: int, name: bytes, mask: int) -> int:
+    """inotify_add_watch(2): the watch descriptor; OSError."""
+    return _result(_libc.inotify_add_watch(fd, name, mask))
+
+
+def inotify_rm_watch(fd: int, wd: int) -> None:
+    """inotify_rm_watch(2); OSError."""
+    _result(_libc.inotify_rm_watch(fd, wd))
+
+
+def open_by_handle_at(mount_fd: int, kind: int, handle: bytes) -> int:
+    """open_by_handle_at(2), O_PATH: the file that a handle means in the file system of a mount; OSError."""
+    words = array("I", (len(handle), kind)).tobytes() + handle
+    return _result(_libc.open_by_handle_at(mount_fd, words, os.O_PATH | os.O_CLOEXEC))
+
+
 class _EpollSlot(ctypes.Structure):
     """struct kcmp_epoll_slot.  Source: Linux include/uapi/linux/kcmp.h."""
 

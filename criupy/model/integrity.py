@@ -12,8 +12,18 @@ from typing import Any
 from criupy.errors import ImageError
 from criupy.images.pages import PAGE_SIZE, Pagemap
 from criupy.images.pb.core_pb2 import core_entry, disabled, filter, seccomp_entry, strict  # noqa: A004
-from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, UNIXSK, fd_types, file_entry
-from criupy.images.pb.files_pb2 import GHOST, LINKED, memfd_inode_entry
+from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, TTY, UNIXSK, fd_types, file_entry
+from criupy.images.pb.files_pb2 import (
+    CONSOLE,
+    CTTY,
+    EXT_TTY,
+    GHOST,
+    LINKED,
+    PTY,
+    SERIAL,
+    VT,
+    memfd_inode_entry,
+)
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry
 from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, TASK_STOPPED, Snapshot, TaskImages, remap_target
@@ -39,6 +49,11 @@ _SOCKET_TYPES = (1, 2, 5)
 _SUN_PATH = 108
 _SCM_RIGHTS, _SCM_MAX_FD = 1, 253
 _INT_MAX = (1 << 31) - 1
+_TTY_TYPES = (PTY, CONSOLE, VT, CTTY, EXT_TTY, SERIAL)
+_LARGEST_PTY = 1 << 20
+_NCCS = 19
+_LARGEST_TTY_DATA = 1 << 16
+_MOST_ENDS = 1 << 12
 _LARGEST_SEGMENT = 1 << 40
 _HUGE_SIZE = 0x3F << 26
 _SHM_HUGETLB = 0o4000
@@ -80,6 +95,7 @@ def check(snapshot: Snapshot) -> None:
         _check_fdinfo(f"fdinfo-{table}.img", entries, snapshot.files)
     _check_sockets(snapshot)
     _check_remaps(snapshot)
+    _check_terminals(snapshot)
     _check_shmem(snapshot)
     _check_segments(snapshot)
 
@@ -341,6 +357,43 @@ def _check_remaps(snapshot: Snapshot) -> None:
             _require(_is(snapshot.files, number, REG), name, f"there is no path {number:#x}")
         elif kind == GHOST:
             _require(snapshot.ghosts.get(number), f"ghost-file-{number:x}.img", "is missing or empty")
+
+
+def _check_terminals(snapshot: Snapshot) -> None:
+    name = "tty-info.img"
+    for key, info in snapshot.terminals.items():
+        what = f"terminal {key}"
+        _require(info.type in _TTY_TYPES, name, f"{what} has type {info.type}")
+        _require(info.type != PTY or info.HasField("pty"), name, f"{what} has no number")
+        _require(info.pty.index <= _LARGEST_PTY, name, f"{what} has the number {info.pty.index}")
+        _require(max(info.sid, info.pgrp) <= PID_MAX, name, f"{what}: sid or pgrp")
+        parts = [info.HasField(part) for part in ("termios", "termios_locked", "winsize")]
+        _require(all(parts) or not any(parts), name, f"{what} has only a part of its attributes")
+        if all(parts):
+            _check_attributes(name, what, info)
+    for entry in snapshot.files.values():
+        if entry.type == TTY:
+            found = entry.tty.tty_info_id in snapshot.terminals and entry.tty.HasField("regf_id")
+            _require(found, "files.img", f"file {entry.id:#x} is of a terminal that is not in {name}")
+    for key, unread in snapshot.terminal_data.items():
+        _require(key in snapshot.terminals, "tty-data.img", f"there is no terminal {key} in {name}")
+        _require(
+            len(unread.data) <= _LARGEST_TTY_DATA, "tty-data.img", f"terminal {key}: {len(unread.data)} bytes"
+        )
+        in_order = list(unread.ends) == sorted(unread.ends) and max(unread.ends, default=0) <= len(
+            unread.data
+        )
+        _require(in_order and len(unread.ends) <= _MOST_ENDS, "tty-data.img", f"terminal {key}: its ends")
+
+
+def _check_attributes(name: str, what: str, info: Any) -> None:
+    for termios in (info.termios, info.termios_locked):
+        _require(len(termios.c_cc) >= _NCCS, name, f"{what} has {len(termios.c_cc)} characters")
+        _require(termios.c_line <= 0xFF, name, f"{what} has line discipline {termios.c_line}")
+    size = info.winsize
+    _require(
+        max(size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel) <= 0xFFFF, name, f"{what} has no size"
+    )
 
 
 # Memory

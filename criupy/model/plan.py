@@ -72,6 +72,11 @@ class Ref(NamedTuple):
         return f"<{self.kind} {self.key:#x}>"
 
 
+def outer_pid(pid: int) -> Ref:
+    """The number that a process of the tree has for the nursery, which lives outside: the engine gives it."""
+    return Ref("process", pid)
+
+
 class Data(NamedTuple):
     """Memory that a call reads: bytes, with the address of other memory in between where a part is a `Data`."""
 
@@ -223,6 +228,16 @@ class TaskPlan(NamedTuple):
         return tuple(thread.tid for thread in self.threads)
 
 
+class Terminal(NamedTuple):
+    """Something of a terminal that the nursery is given; what ``number`` is depends on the ``kind``.
+
+    See `criupy.resources.terminalrestore`.
+    """
+
+    kind: str
+    number: int
+
+
 class StubPlan(NamedTuple):
     """What all tasks have in common while they are being built."""
 
@@ -234,10 +249,17 @@ class StubPlan(NamedTuple):
     """The number of a descriptor that every task has for the nursery, above all of its own."""
     pages: tuple[PagesFile, ...] = ()
     """The pages files; the nursery has them open at their places in here."""
+    terminals: tuple[Terminal, ...] = ()
+    """What it has open at the numbers after those."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
     own_pids: bool = False
     """Whether the tree is born in a pid namespace of its own: all numbers are those inside, the root's is 1."""
+
+    @property
+    def given(self) -> int:
+        """How many descriptors the nursery has from the beginning, at the numbers from 0 on."""
+        return len(self.pages) + len(self.terminals)
 
 
 STUB_SPACE = 1 << 30

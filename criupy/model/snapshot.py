@@ -30,6 +30,8 @@ from criupy.images.pb.files_pb2 import (
     memfd_inode_entry,
     pipe_data_entry,
     remap_file_path_entry,
+    tty_data_entry,
+    tty_info_entry,
 )
 from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.images.pb.memory_pb2 import mm_entry
@@ -44,8 +46,6 @@ VMA_VDSO = 1 << 3
 _LARGEST_VDSO = 1 << 20
 
 _OTHER = (
-    "TTY_INFO",
-    "TTY_DATA",
     "FILE_LOCKS",
     "CGROUP",
     "APPARMOR",
@@ -117,7 +117,7 @@ class Snapshot:
 
     ``tasks`` are in the order of the process tree, parents first.  ``files`` is by file id, ``fdinfo`` by
     files_id, pipe content by pipe_id, ``memfds`` by inode_id, ``shmem`` by shmid, System V
-    ``segments`` by id, ``ghosts`` by remap_id.
+    ``segments`` by id, ``ghosts`` by remap_id, ``terminals`` and what was read from them by tty_info_id.
     ``timens``: what the clocks showed, if that is known.
     ``others`` are further images by file name.
     """
@@ -136,6 +136,8 @@ class Snapshot:
     shmem: Mapping[int, Pagemap] = field(default_factory=dict)
     segments: Mapping[int, ipc_shm_entry] = field(default_factory=dict)
     timens: timens_entry | None = None
+    terminals: Mapping[int, tty_info_entry] = field(default_factory=dict)
+    terminal_data: Mapping[int, tty_data_entry] = field(default_factory=dict)
     others: Mapping[str, Sequence[Record]] = field(default_factory=dict)
 
     @property
@@ -210,6 +212,10 @@ def load(directory: ImageDirectory) -> Snapshot:
         shmem=_shmem(directory, tasks, memfds),
         segments=_segments(directory, tasks),
         timens=directory.first("TIMENS", 0),
+        terminals=_by_id("tty-info.img", ((r.message.id, r.message) for r in directory.records("TTY_INFO"))),
+        terminal_data=_by_id(
+            "tty-data.img", ((r.message.tty_id, r.message) for r in directory.records("TTY_DATA"))
+        ),
         others=_others(directory),
     )
     integrity.check(snapshot)
@@ -349,6 +355,10 @@ def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
         writer.write("MEMFD_INODE", snapshot.memfds.values())
     if snapshot.segments:
         writer.write("IPCNS_SHM", snapshot.segments.values(), snapshot.ipc_namespace)
+    if snapshot.terminals:
+        writer.write("TTY_INFO", snapshot.terminals.values())
+    if snapshot.terminal_data:
+        writer.write("TTY_DATA", snapshot.terminal_data.values())
     if snapshot.timens is not None:
         writer.write("TIMENS", [snapshot.timens], 0)
 

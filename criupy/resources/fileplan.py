@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -130,6 +130,12 @@ class TablePlan:
         self.at[file_id] = number
         self._moving[number] = file_id
 
+    def set_flags(self, file_id: int, flags: int, *, given: int = 0, about: str = "") -> Iterator[Step]:
+        """The flags of an open file that fcntl(2) can set, if opening has not ``given`` them; O_ASYNC comes later."""
+        wanted = flags & SETTABLE & ~os.O_ASYNC
+        if wanted != given:
+            yield self.step("fcntl", self.at[file_id], F_SETFL, wanted, about=about)
+
     def close(self, number: int) -> Step:
         """Closes a descriptor that is in nobody's way any more."""
         self.numbers.release(number)
@@ -190,19 +196,19 @@ def plan_shared(kinds: Mapping[int, FileKind], subject: PlanSubject) -> tuple[li
     snapshot = subject.snapshot
     groups = _Groups(kinds, snapshot)
     table = TablePlan(subject, Stage.HOLD)
-    for number in range(len(subject.stub.pages)):
+    for number in range(subject.stub.given):
         table.numbers.occupy(number)
-    steps, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
-    for group, entries in groups.held():
-        table.groups[group] = entries
-        for entry in entries:
-            if entry.id not in table.at:
-                steps += kinds[entry.type].plan(entry, table)
-        for entry in entries if not snapshot.has_own_pids else ():
-            steps += _owner(entry, table)
-    for entries in table.groups.values():
-        for entry in entries:
-            steps += kinds[entry.type].unite(entry, table)
+    table.groups = dict(groups.held())
+    entries = [entry for group in table.groups.values() for entry in group]
+    early = [entry for entry in entries if kinds[entry.type].early(entry)]
+    steps = [*_all(early, kinds, table)]
+    making, table.memory = shmem.plan(snapshot, table.numbers, subject.stub.pages)
+    steps += making
+    steps += _all(entries, kinds, table)
+    for entry in entries if not snapshot.has_own_pids else ():
+        steps += _owner(entry, table)
+    for entry in entries:
+        steps += kinds[entry.type].unite(entry, table)
     return steps, Shared(table.at, groups.made_by, table.memory.mapped)
 
 
@@ -265,6 +271,15 @@ def _on_their_way(snapshot: Snapshot, kinds: Mapping[int, FileKind]) -> Iterator
     ids = (file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights)
     for file_id in dict.fromkeys(ids):
         yield _known(snapshot, kinds, file_id, f"file {file_id:#x} in a message")
+
+
+def _all(
+    entries: Iterable[fdtable_pb2.file_entry], kinds: Mapping[int, FileKind], table: TablePlan
+) -> Iterator[Step]:
+    """Opens what is not open yet; a file may open others with it."""
+    for entry in entries:
+        if entry.id not in table.at:
+            yield from kinds[entry.type].plan(entry, table)
 
 
 def _tables(snapshot: Snapshot) -> Iterator[tuple[int, Sequence[fdtable_pb2.fdinfo_entry]]]:

@@ -25,6 +25,7 @@ from criupy.resources.openfile import NOBODY, UNREACHABLE, Ahead, OpenFile, Owne
 from criupy.resources.pidnumbers import UNCHANGED, PidNumbers
 from criupy.resources.shmem import SharedMemory, file_entry, is_shared_memory
 from criupy.resources.sysvshm import Segments, is_segment
+from criupy.resources.terminal import Lead, Terminals
 
 if TYPE_CHECKING:
     from criupy.model.plan import Step
@@ -74,6 +75,14 @@ class Distinct(Generic[T]):
         return one if known is None else known
 
 
+class Astray(Exception):
+    """Something outside of a file that it needs, and that is not dumped or not found: why, and a hint."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.why, self.hint = why, hint
+
+
 class Collected(NamedTuple):
     """An open file description: its id, one descriptor that leads to it, and what its kind has found out."""
 
@@ -83,15 +92,34 @@ class Collected(NamedTuple):
     facts: Any
 
 
+Look = Callable[[Sequence[Collected]], Iterator[tuple[str, str]]]
+"""Finds out what a file has to do with others; gives (why, hint) if that cannot be dumped."""
+
+
+class Tree(NamedTuple):
+    """What files may lead to.
+
+    ``numbers``: what pids are in images; ``pids``: of all processes that are dumped; ``namespace``: the id of one by
+    its kind and inode number.
+    """
+
+    numbers: PidNumbers = UNCHANGED
+    pids: frozenset[int] = frozenset()
+    namespace: Callable[[str, int], int] = lambda _kind, _inode: 0
+
+
+ALONE = Tree()
+"""Of files that lead to no task."""
+
+
 @dataclass
 class FileImages:
     """The images of a dump that are about files.
 
     ``files`` is by file id, ``fdinfo`` by files_id, ``files_ids`` and ``fs_ids`` by pid, pipe content by pipe_id.
-    ``numbers``: what pids are in images.
     """
 
-    numbers: PidNumbers = UNCHANGED
+    tree: Tree = ALONE
     files: dict[int, fdtable_pb2.file_entry] = field(default_factory=dict)
     fdinfo: dict[int, list[fdtable_pb2.fdinfo_entry]] = field(default_factory=dict)
     open_at: dict[tuple[int, int], list[int]] = field(default_factory=dict)
@@ -105,6 +133,7 @@ class FileImages:
     """File ids of what came in messages, by our descriptors."""
     ranks: dict[int, int] = field(default_factory=dict)
     """By file id: what has to come after others in ``files`` has a higher one, others 0."""
+    terminal_ids: dict[Lead, int] = field(default_factory=dict)
 
 
 class _Probe(NamedTuple):
@@ -128,14 +157,16 @@ def _compare_directories(pid: int, other: int) -> int:
 class FileTable:
     """Every open file of one dump.
 
-    ``kinds`` are found by the words of `OpenFile.sorts`; ``allowed``: what may be connected to others.
+    ``kinds`` are found by the words of `OpenFile.sorts`; ``allowed``: what may be connected to others; ``shell_job``:
+    one terminal may be looked after from outside.
     """
 
-    def __init__(self, kinds: Mapping[str, FileKind], allowed: Outside) -> None:
+    def __init__(self, kinds: Mapping[str, FileKind], allowed: Outside, *, shell_job: bool = False) -> None:
         self._kinds = kinds
         self.allowed = allowed
         self._last = 0
         self._collected: list[Collected] = []
+        self._looks: list[tuple[OpenFile, Look]] = []
         self._shared: dict[Hashable, Distinct[Collected | _Probe]] = {}
         self._tables: Distinct[int] = Distinct(_compare_tables)
         self._table_of: dict[int, int] = {}
@@ -154,6 +185,7 @@ class FileTable:
         """What kinds need for the whole dump, and give back after it."""
         self.shmem = SharedMemory()
         self.segments = Segments()
+        self.terminals = Terminals(shell_job=shell_job)
         self._memory: dict[int, int] = {}
         """Mapped shared memory: inode_id by file id."""
         self._ahead: dict[int, Ahead] = {}
@@ -236,12 +268,16 @@ class FileTable:
             return None
         return self._description(kind, file)
 
-    def relate(self) -> None:
-        """When the descriptors of all tasks are collected, and these still stand.  Raises `NotDumpable`."""
+    def when_all_are_known(self, file: OpenFile, look: Look) -> None:
+        """Asks for ``look`` at the files of all tasks, still frozen."""
+        self._looks.append((file, look))
+
+    def all_are_known(self) -> None:
+        """The descriptors of all tasks are collected.  Raises `NotDumpable`."""
         obstacles = [
-            Obstacle(one.file.pid, comm_of(one.file.pid), _what(one.kind, one.file), why, hint)
-            for one in self._collected
-            for why, hint in one.kind.relate(one, self._collected)
+            Obstacle(file.pid, comm_of(file.pid), _what(find_kind(self._kinds, file), file), why, hint)
+            for file, look in self._looks
+            for why, hint in look(self._collected)
         ]
         if obstacles:
             raise NotDumpable(obstacles)
@@ -257,22 +293,28 @@ class FileTable:
         """File id of ``exe``, ``cwd`` or ``root`` of a frozen task."""
         return self._path(pid, name, name)
 
-    def encode(self, numbers: PidNumbers = UNCHANGED) -> FileImages:
-        """The messages; owners have the ``numbers`` of the images.
+    def encode(self, tree: Tree = ALONE) -> FileImages:
+        """The messages; pids in them are those of the images.
 
         Raises `NotDumpable` when a name leads elsewhere by now.
         """
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(numbers, received=self._received)
+        images = FileImages(tree, received=self._received, terminal_ids=self.terminals.ids())
         for speaker, found_files in self._descriptors.items():
             for file, one in found_files:
                 images.open_at.setdefault((speaker, one.id), []).append(file.fd)
         for one in self._collected:
             entry = images.files[one.id] = fdtable_pb2.file_entry(type=one.kind.type, id=one.id)
-            owner = one.file.owner._replace(pid=numbers.inside(one.file.owner.pid))
-            one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
+            owner = one.file.owner._replace(pid=tree.numbers.inside(one.file.owner.pid))
+            try:
+                one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
+            except Astray as astray:
+                what = _what(one.kind, one.file)
+                obstacles.append(Obstacle(one.file.pid, comm_of(one.file.pid), what, astray.why, astray.hint))
+        if obstacles:
+            raise NotDumpable(obstacles)
         for file_id, (name, found, _, _) in self._paths.items():
             images.files[file_id] = path_entry(file_id, name, found)
         for file_id, inode_id in self._memory.items():
@@ -419,7 +461,7 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin) -> Iterator[Obs
         if not _is_owned_by(kin, file.owner):
             why = f"its signals go to {_OWNERS.get(file.owner.pid_type, 'pid')} {file.owner.pid}, which is not dumped"
             hint = "let the program take it back: fcntl(fd, F_SETOWN, 0)"
-            yield Obstacle(pid, comm, _what(find_kind(kinds, file), file), why, hint)
+            yield Obstacle(pid, comm, _what(kind, file), why, hint)
     for name in ("exe", "cwd", "root"):
         problem = name_problem(os.readlink(f"/proc/{pid}/{name}".encode()), os.stat(f"/proc/{pid}/{name}"))
         if problem:
@@ -513,17 +555,23 @@ class Refused:
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
 
+    def early(self, entry: fdtable_pb2.file_entry) -> bool:
+        return False
+
+    def warnings(self, file: OpenFile) -> Iterator[str]:
+        return iter(())
+
     def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         return iter(())
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         raise NotDumpable([*_obstacles(dict.fromkeys(self.match, self), file, comm_of(file.pid))])
 
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        return iter(())
-
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")
+
+    def paths(self, entry: fdtable_pb2.file_entry) -> Iterator[bytes]:
+        return iter(())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         raise ImageError("files.img", f"file {entry.id:#x} has no type")

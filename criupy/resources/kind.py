@@ -14,7 +14,7 @@ Kinds never import each other; what two of them share (file ids, device numbers)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -213,25 +213,39 @@ class FileKind(Protocol):
         """Before the freeze: what would take time then.  ``links``: where descriptors of a running task lead."""
         return
 
+    def early(self, entry: fdtable_pb2.file_entry) -> bool:
+        """Whether the nursery opens it while the tree grows, before it makes anything else."""
+        return False
+
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         """(why, hint) for each reason not to dump this one; the task runs.  Deleted files and locks are seen to."""
         return iter(())
 
     def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
-        """The same, of what ``file`` has to do with files of other tasks; ``pids`` are all that are dumped with it."""
+        """The same, of what ``file`` has to do with tasks and names; ``pids`` are all that are dumped with it.
+
+        Not asked of a frozen task: `relate` says it, or `encode` raises `Astray`.
+        """
+        return iter(())
+
+    def warnings(self, file: OpenFile) -> Iterator[str]:
+        """What of this one will come back only as near as can be; the task runs."""
         return iter(())
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
-        """Read what is not in ``file``; once per open file description, frozen."""
-        return None
+        """Read what is not in ``file``; once per open file description, frozen.
 
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        """Find out, frozen, what it has to do with the files of all tasks; (why, hint) if that cannot be dumped."""
-        return iter(())
+        What it has to do with files of other tasks can wait for `FileTable.when_all_are_known`.
+        """
+        return None
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""
         ...
+
+    def paths(self, entry: fdtable_pb2.file_entry) -> Iterator[bytes]:
+        """What has to be there when it is restored, besides what it opens."""
+        return iter(())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         """Open it, by `TablePlan.opens`, at whatever number; owner and close-on-exec are seen to."""

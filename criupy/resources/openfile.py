@@ -58,6 +58,8 @@ class OpenFile(NamedTuple):
     stat: os.stat_result | None
     owner: Owner
     own: int
+    family: str = ""
+    """Of a socket: unix, inet..."""
 
     @property
     def flags(self) -> int:
@@ -78,7 +80,7 @@ class OpenFile(NamedTuple):
             return ("O_PATH",)
         if self.stat is None:
             word = _nameless(self.link)
-            return (f"{_family(self.own)} socket", word) if word == "socket" else (word,)
+            return (f"{self.family} socket", word) if word == "socket" else (word,)
         if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
             return ("memfd",)
         word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
@@ -213,7 +215,8 @@ def _open_file(pid: int, fd: int, own: int, links: int, infos: int, ahead: Ahead
         info, link = fdinfo.parse(text), os.readlink(b"%d" % fd, dir_fd=links)
     found = os.fstat(own) if link.startswith((b"/", UNREACHABLE)) else None
     owner = NOBODY if info.flags & os.O_PATH else _owner(own)
-    return OpenFile(pid, fd, link, info, found, owner, own)
+    family = _family(own) if link.startswith(b"socket:[") else ""
+    return OpenFile(pid, fd, link, info, found, owner, own, family)
 
 
 def _read(name: bytes, directory: int) -> bytes:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from criupy.resources.files.epoll import Epoll
 from criupy.resources.files.eventfd import Eventfd
+from criupy.resources.files.fanotify import Fanotify
 from criupy.resources.files.fifo import Fifo
+from criupy.resources.files.inotify import Inotify
 from criupy.resources.files.kinds import FileKinds
 from criupy.resources.files.memfd import Memfd
+from criupy.resources.files.namespace import NamespaceFile
+from criupy.resources.files.pidfd import Pidfd
 from criupy.resources.files.pipe import Pipe
 from criupy.resources.files.refused import REFUSED
 from criupy.resources.files.regular import RegularFile
+from criupy.resources.files.signalfd import Signalfd
+from criupy.resources.files.timerfd import Timerfd
+from criupy.resources.files.tty import Tty
 from criupy.resources.files.unixsock import UnixSock
 from criupy.resources.kind import TaskKind
 from criupy.resources.task.comm import Comm
@@ -56,6 +63,13 @@ FILE_KINDS = FileKinds(
         Epoll(),
         Memfd(),
         UnixSock(),
+        Signalfd(),
+        Inotify(),
+        Fanotify(),
+        Pidfd(),
+        NamespaceFile(),
+        Timerfd(),
+        Tty(),
         *REFUSED,
     )
 )

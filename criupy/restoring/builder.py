@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from criupy.log import Log, Report
-from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, TaskPlan
+from criupy.model.plan import NURSERY, RestorePlan, Stage, Step, TaskPlan, outer_pid
 from criupy.restoring.runner import Answers, at_work, compile_steps, run_queues
 from criupy.tracee.stub import StubProcess, StubThread, StubTree
 
@@ -114,7 +114,9 @@ class _Builder:
                 if step.call == "clone3":
                     assert step.gives is not None
                     number = step.gives.key
-                    self.tree.welcome(number, process, shares_memory=self._shares_memory(tid, number))
+                    shares_memory = self._shares_memory(tid, number)
+                    born = self.tree.welcome(number, process, shares_memory=shares_memory)
+                    answers.values[outer_pid(number)] = born.pid
             if last:
                 self._end(tid, process, last, answers)
 

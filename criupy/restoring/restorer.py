@@ -29,7 +29,7 @@ from criupy.model.snapshot import Snapshot, load
 from criupy.model.tasktree import PASSING
 from criupy.options import Outside, RestoreOptions
 from criupy.planner import plan
-from criupy.resources import sysvshm
+from criupy.resources import sysvshm, terminalrestore
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
 from criupy.restoring import likeness
@@ -82,7 +82,7 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
             check.run()
         hooks.act("pre-restore", 0)
         with _outcome():
-            root = _create(the_plan, directory, options, watch, log, report, hooks)
+            root = _create(the_plan, directory, snapshot, options, watch, log, report, hooks)
         _after(hooks, "post-resume", root, log)
     _tell(the_plan, root, options, watch, log, report)
     return root
@@ -128,6 +128,7 @@ def _born(the_plan: RestorePlan) -> Iterator[int]:
 def _create(
     the_plan: RestorePlan,
     directory: ImageDirectory,
+    snapshot: Snapshot,
     options: RestoreOptions,
     watch: Stopwatch,
     log: Log,
@@ -142,8 +143,13 @@ def _create(
     with ExitStack() as stack:
         sets = [directory]
         pages = [_pages(stack, sets, file) for file in the_plan.stub.pages]
+        terminals, wanted = terminalrestore.Terminals(snapshot), the_plan.stub.terminals
+        provided = terminalrestore.provide(terminals, wanted, shell_job=options.shell_job)
+        given = stack.enter_context(provided)
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
-        tree = stack.enter_context(StubTree(the_plan.stub, pages, space, suspend_seccomp=suspend_seccomp))
+        tree = stack.enter_context(
+            StubTree(the_plan.stub, [*pages, *given], space, suspend_seccomp=suspend_seccomp)
+        )
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()
         guard = partial(_guard_others, last, the_plan, tree)
@@ -153,7 +159,8 @@ def _create(
         _after(hooks, "pre-resume", root, log)
         if options.pidfile is not None:
             _write_pidfile(options, root)
-        tree.release(the_plan.tasks, stopped=options.leave_stopped)
+        with terminalrestore.taken_over(terminals, wanted, given):
+            tree.release(the_plan.tasks, stopped=options.leave_stopped)
         last.close()
         return root
 
@@ -203,11 +210,11 @@ def _space(the_plan: RestorePlan) -> int:
 
 def _make_room(the_plan: RestorePlan) -> None:
     """Descriptors of the nursery, of every task, and our own: two for each process, and the pages files twice."""
-    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 2 * len(the_plan.stub.pages)
+    own = _OWN_DESCRIPTORS + 2 * len(the_plan.tasks) + 3 * the_plan.stub.given
     holding = [step for step in the_plan.steps if step.stage is Stage.HOLD]
     targets = (step.args[1] for step in holding if step.call == "dup3")
     lent = max((number for number in targets if isinstance(number, int)), default=0)
-    needed = max(the_plan.stub.nursery_fd + 1, own, len(the_plan.stub.pages) + len(holding) + 1, lent + 1)
+    needed = max(the_plan.stub.nursery_fd + 1, own, the_plan.stub.given + len(holding) + 1, lent + 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))

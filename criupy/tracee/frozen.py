@@ -18,8 +18,10 @@ from criupy.tracee import guardian
 from criupy.tracee.ptrace import Memory, Registers, Tracee, held_signals
 
 STOP_SIGNALS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
-_EINTR = 4
 _U64 = (1 << 64) - 1
+EINTR = -4 & _U64
+"""As a system call answers it, in a register."""
+POLL, _NEGATIVE = 7, 1 << 31
 
 
 def restart_error(regs: Registers) -> int:
@@ -35,14 +37,19 @@ def restart_error(regs: Registers) -> int:
     return int(-result)
 
 
+def waits_for_ever(call: int, timeout: int) -> bool:
+    """Whether an interrupted call with a restart block is a poll(2) without timeout: made again, it is the same."""
+    return call == POLL and bool(timeout & _NEGATIVE)
+
+
 def regs_for_image(regs: Registers) -> Registers:
     """Registers to start from without the kernel's memory of an interrupted call: it is made again, or EINTR.
 
     So do images have it.
     """
     error = restart_error(regs)
-    if error == abi.ERESTART_RESTARTBLOCK:
-        regs.rax = -_EINTR & _U64
+    if error == abi.ERESTART_RESTARTBLOCK and not waits_for_ever(regs.orig_rax, regs.rdx):
+        regs.rax = EINTR
     elif error:
         regs.rax = regs.orig_rax
         regs.rip -= 2

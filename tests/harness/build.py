@@ -14,7 +14,15 @@ PROGRAMS = ROOT / "tests" / "programs"
 BUILT = ROOT / "build" / "programs"
 CFLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 # What scripts call that a small Debian may lack.
-TOOLS = {"bash_pipeline.sh": ["bash"], "make_builds.sh": ["bash", "make"]}
+TOOLS = {
+    "bash_pipeline.sh": ["bash"],
+    "make_builds.sh": ["bash", "make"],
+    "followers.sh": ["bash", "inotifywait"],
+}
+
+
+# Its performance counters would be a file in /tmp, which it deletes when it sees a process with its pid gone.
+JAVA = ["java", "-Xmx64m", "-XX:-UsePerfData"]
 
 
 class ToolMissing(Exception):
@@ -22,7 +30,7 @@ class ToolMissing(Exception):
 
 
 def argv_of(program: str) -> list[str]:
-    """The command of ``tests/programs/PROGRAM``: built if it is C or Go, interpreted if it is Python or for bash."""
+    """The command of ``tests/programs/PROGRAM``: built if it is C, Go or Java, interpreted if it is Python or bash."""
     source = PROGRAMS / program
     match source.suffix:
         case ".c":
@@ -31,13 +39,16 @@ def argv_of(program: str) -> list[str]:
             ]
         case ".go":
             return [_built(source, "go", ["go", "build", "-o", "OUTPUT", str(source)])]
+        case ".java":
+            classes = _built(source, "javac", ["javac", "-d", "OUTPUT", str(source)])
+            return [*JAVA, "-cp", classes, source.stem]
         case ".py":
             return [os.path.realpath(sys.executable), "-I", str(source)]
         case ".sh":
             if missing := [tool for tool in TOOLS.get(program, ()) if shutil.which(tool) is None]:
                 raise ToolMissing(f"{', '.join(missing)} is missing")
             return ["bash", str(source)]
-    raise ValueError(f"{program}: neither C, Go, Python nor bash")
+    raise ValueError(f"{program}: neither C, Go, Java, Python nor bash")
 
 
 def _built(source: Path, tool: str, command: list[str], *, headers: bool = False) -> str:

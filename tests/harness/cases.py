@@ -28,19 +28,25 @@ class Case:
 
 
 PROGRAMS = [
-    "alternate_stacks.c", "chrooted.c", "clocks.c", "credentials.c", "epoll.c", "event_counters.c", "fpu_state.c",
-    "guard_regions.c", "huge_pages.c", "identity.c", "interval_timers.c", "layout.c", "limits.c",
-    "memory_advice.c", "memory_barriers.c", "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c",
-    "restartable_sequences.c", "scheduling.c", "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c",
-    "shared_descriptions.c", "signals.c", "thread_ends.c", "zero_memory.c",
+    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c", "epoll.c",
+    "event_counters.c", "fanotify.c", "fpu_state.c", "guard_regions.c", "huge_pages.c", "identity.c",
+    "inotify.c", "interval_timers.c", "layout.c", "limits.c", "memory_advice.c", "memory_barriers.c",
+    "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c", "restartable_sequences.c",
+    "scheduling.c", "seccomp_filter.c", "seccomp_shared.c", "seccomp_strict.c", "shared_descriptions.c",
+    "signal_descriptors.c", "signals.c", "terminals.c", "thread_ends.c", "timer_descriptors.c",
+    "zero_memory.c",
 ]  # fmt: skip
 BEYOND_CRIU = {
     "event_counters.c": "has no place for an eventfd's flag and the upper half of its count",
     "identity.c": "does not restore timer slack and personality",
+    "fanotify.c": "knows no marks on file systems, and wants to find mounts in images",
+    "inotify.c": "follows a symbolic link that is watched itself, and forgets IN_ONESHOT",
     "pipes.c": "refuses packets",
     "regular_files.c": "drops O_DIRECTORY",
     "scheduling.c": "does not restore affinity",
     "signals.c": "resets an ignored SIGTRAP",
+    "timer_descriptors.c": "loses the phase of a periodic timer, and a time of day",
+    "terminals.c": "changes what was typed and printed, and drops exclusive mode and a stop",
     "credentials.c": "asks for limits of another user's task, which takes CAP_SYS_RESOURCE",
 }
 WATCHED = "looks for the files of an epoll instance in the first of its processes only"
@@ -81,7 +87,7 @@ CASES = [
 WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
 TREES_WITH_NUMBERS = {
     "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
-    "tree_shared_memory.c", "tree_deep.c",
+    "tree_dead_leader.c", "tree_deep.c", "tree_shared_memory.c", "tree_terminal.c",
 }  # fmt: skip
 
 
@@ -144,11 +150,17 @@ TREES = [
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),
     Case("tree_cow.c", {"BEYOND_CRIU": "1"}),
+    Case("process_descriptors.c"),
     Case("tree_deep.c"),
     Case("pid_namespace.c", {"OWN_PIDS": "1"}),
     Case(
         "pid_namespace.c", {"OWN_PIDS": "1", "BEYOND_CRIU": "1"}, criu_dumps=True,
         not_criu="gives descriptors to threads that are not there yet",
+    ),
+    Case("tree_terminal.c"),
+    Case(
+        "tree_terminal.c", {"BEYOND_CRIU": "1"},
+        not_criu="takes the terminal from all but the leader of a session, and changes what was typed and printed",
     ),
     *(
         Case("tree_dead_leader.c", environment, not_criu=LEADERLESS, criu_restores=True)

@@ -283,9 +283,14 @@ def _thread(task: Path, label: str) -> Iterator[tuple[str, object]]:
         yield f"{label}session", ("pgrp", stat[2], "session", stat[3], "tty", stat[4])
 
 
+_CLOCKWORK = re.compile(r"^(ticks: |it_value: ).*", re.MULTILINE)
+"""What of a timerfd changes by itself."""
+
+
 def _descriptors(proc: Path) -> Iterator[tuple[str, object]]:
     for number in sorted(os.listdir(proc / "fd"), key=int):
-        yield f"fd {number}", (_link(proc / "fd" / number), _read(proc / "fdinfo" / number))
+        info = _read(proc / "fdinfo" / number)
+        yield f"fd {number}", (_link(proc / "fd" / number), info and _CLOCKWORK.sub(r"\1", info))
 
 
 def mappings(proc: Path) -> Iterator[Mapping]:

@@ -52,6 +52,7 @@ def described(saved: Snapshot):
         "epoll.c",
         "event_counters.c",
         "shared_descriptions.c",
+        "signal_descriptors.c",
         "chrooted.c",
         "py_threads.py",
     ],

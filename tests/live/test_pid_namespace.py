@@ -184,6 +184,22 @@ def test_the_same_images_restore_side_by_side(target, criupy, images):
     process.ask()
 
 
+@pytest.mark.parametrize("program", ["tree_workers.c", "py_tree.py", "bash_pipeline.sh", "make_builds.sh"])
+def test_working_programs(program, target, criupy, place):
+    """As the init of their namespace; each time it is a new one."""
+    process = target(program, OWN_PIDS="1")
+    for cycle in range(2):
+        process.expect_progress()
+        images = place / f"images-{cycle}"
+        criupy.dump(process, images)
+        process.wait_gone()
+        work = process.beat
+        criupy.restore(process, images)
+        assert process.beat >= work, "work was lost"
+        process.expect_progress()
+    process.ask()
+
+
 @pytest.mark.parametrize("option", ["dump", "restore"])
 def test_leave_stopped(option, target, criupy, images):
     process = target("tree_family.c", OWN_PIDS="1", RESTORED="1")

@@ -25,6 +25,7 @@ WORKING = {
     "py_sockets.py": r"^maps$",
     "bash_pipeline.sh": CHANGING,
     "make_builds.sh": CHANGING,
+    "followers.sh": CHANGING,
 }
 
 

@@ -57,7 +57,7 @@ static struct {
 	int error;
 } calls[] = {
 	{ "read", in_read, 0, 0, 0 },           { "write", in_write, 0, 0, 0 },
-	{ "futex", in_futex, 0, 0, 0 },         { "poll", in_poll, 1, 0, 0 },
+	{ "futex", in_futex, 0, 0, 0 },         { "poll", in_poll, 0, 0, 0 },
 	{ "select", in_select, 0, 0, 0 },       { "clock_nanosleep to a deadline", in_deadline, 0, 0, 0 },
 	{ "nanosleep", in_sleep, 1, 0, 0 },     { "poll with timeout", in_timed_poll, 1, 0, 0 },
 	{ "futex with timeout", in_timed_futex, 1, 0, 0 },

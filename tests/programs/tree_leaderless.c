@@ -125,6 +125,18 @@ static void in_rich(void *unused)
 
 static atomic_int others;
 
+/* The wait status of the main thread, the last number of its stat. */
+static int shown_code(void)
+{
+	char text[1024] = "";
+	int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+
+	CHECK(read(fd, text, sizeof(text) - 1) > 0);
+	CHECK_EQ(close(fd), 0);
+	char *number = strrchr(text, ' ');
+	return number != NULL ? atoi(number) : -1;
+}
+
 static void *last(void *unused)
 {
 	wait_for_the_end_of_main_thread();
@@ -132,6 +144,7 @@ static void *last(void *unused)
 	until("check");
 	while (others != 0)
 		sleep_ms(1);
+	CHECK_EQ(shown_code(), 3 << 8);
 	CHECK_IDENTITY(was);
 	if (selfcheck_failures != 0)
 		_exit(1);

@@ -174,7 +174,7 @@ class rseq_entry(_message.Message):
     def __init__(self, rseq_abi_pointer: _Optional[int] = ..., rseq_abi_size: _Optional[int] = ..., signature: _Optional[int] = ..., rseq_cs_pointer: _Optional[int] = ...) -> None: ...
 
 class task_core_entry(_message.Message):
-    __slots__ = ("task_state", "exit_code", "personality", "flags", "blk_sigset", "comm", "timers", "rlimits", "cg_set", "signals_s", "old_seccomp_mode", "old_seccomp_filter", "loginuid", "oom_score_adj", "sigactions", "child_subreaper", "blk_sigset_extended", "stop_signo", "membarrier_registration_mask", "true_personality", "reported_stops", "shares_io", "dead_leader")
+    __slots__ = ("task_state", "exit_code", "personality", "flags", "blk_sigset", "comm", "timers", "rlimits", "cg_set", "signals_s", "old_seccomp_mode", "old_seccomp_filter", "loginuid", "oom_score_adj", "sigactions", "child_subreaper", "blk_sigset_extended", "stop_signo", "membarrier_registration_mask", "true_personality", "reported_stops", "shares_io", "dead_leader", "no_terminal")
     TASK_STATE_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     PERSONALITY_FIELD_NUMBER: _ClassVar[int]
@@ -198,6 +198,7 @@ class task_core_entry(_message.Message):
     REPORTED_STOPS_FIELD_NUMBER: _ClassVar[int]
     SHARES_IO_FIELD_NUMBER: _ClassVar[int]
     DEAD_LEADER_FIELD_NUMBER: _ClassVar[int]
+    NO_TERMINAL_FIELD_NUMBER: _ClassVar[int]
     task_state: int
     exit_code: int
     personality: int
@@ -221,7 +222,8 @@ class task_core_entry(_message.Message):
     reported_stops: _containers.RepeatedScalarFieldContainer[int]
     shares_io: bool
     dead_leader: int
-    def __init__(self, task_state: _Optional[int] = ..., exit_code: _Optional[int] = ..., personality: _Optional[int] = ..., flags: _Optional[int] = ..., blk_sigset: _Optional[int] = ..., comm: _Optional[_builtins.bytes] = ..., timers: _Optional[_Union[_own.task_timers_entry, _Mapping[str, object]]] = ..., rlimits: _Optional[_Union[_own.task_rlimits_entry, _Mapping[str, object]]] = ..., cg_set: _Optional[int] = ..., signals_s: _Optional[_Union[_own.signal_queue_entry, _Mapping[str, object]]] = ..., old_seccomp_mode: _Optional[_Union[_own.seccomp_mode, str]] = ..., old_seccomp_filter: _Optional[int] = ..., loginuid: _Optional[int] = ..., oom_score_adj: _Optional[int] = ..., sigactions: _Optional[_Iterable[_Union[_own.sa_entry, _Mapping[str, object]]]] = ..., child_subreaper: _Optional[bool] = ..., blk_sigset_extended: _Optional[int] = ..., stop_signo: _Optional[int] = ..., membarrier_registration_mask: _Optional[int] = ..., true_personality: _Optional[int] = ..., reported_stops: _Optional[_Iterable[int]] = ..., shares_io: _Optional[bool] = ..., dead_leader: _Optional[int] = ...) -> None: ...
+    no_terminal: bool
+    def __init__(self, task_state: _Optional[int] = ..., exit_code: _Optional[int] = ..., personality: _Optional[int] = ..., flags: _Optional[int] = ..., blk_sigset: _Optional[int] = ..., comm: _Optional[_builtins.bytes] = ..., timers: _Optional[_Union[_own.task_timers_entry, _Mapping[str, object]]] = ..., rlimits: _Optional[_Union[_own.task_rlimits_entry, _Mapping[str, object]]] = ..., cg_set: _Optional[int] = ..., signals_s: _Optional[_Union[_own.signal_queue_entry, _Mapping[str, object]]] = ..., old_seccomp_mode: _Optional[_Union[_own.seccomp_mode, str]] = ..., old_seccomp_filter: _Optional[int] = ..., loginuid: _Optional[int] = ..., oom_score_adj: _Optional[int] = ..., sigactions: _Optional[_Iterable[_Union[_own.sa_entry, _Mapping[str, object]]]] = ..., child_subreaper: _Optional[bool] = ..., blk_sigset_extended: _Optional[int] = ..., stop_signo: _Optional[int] = ..., membarrier_registration_mask: _Optional[int] = ..., true_personality: _Optional[int] = ..., reported_stops: _Optional[_Iterable[int]] = ..., shares_io: _Optional[bool] = ..., dead_leader: _Optional[int] = ..., no_terminal: _Optional[bool] = ...) -> None: ...
 
 class task_kobj_ids_entry(_message.Message):
     __slots__ = ("vm_id", "files_id", "fs_id", "sighand_id", "pid_ns_id", "net_ns_id", "ipc_ns_id", "uts_ns_id", "mnt_ns_id", "user_ns_id", "cgroup_ns_id", "time_ns_id")

@@ -173,7 +173,7 @@ class signalfd_entry(_message.Message):
     def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., sigmask: _Optional[int] = ...) -> None: ...
 
 class timerfd_entry(_message.Message):
-    __slots__ = ("id", "flags", "fown", "clockid", "ticks", "settime_flags", "vsec", "vnsec", "isec", "insec")
+    __slots__ = ("id", "flags", "fown", "clockid", "ticks", "settime_flags", "vsec", "vnsec", "isec", "insec", "expires")
     ID_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     FOWN_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +184,7 @@ class timerfd_entry(_message.Message):
     VNSEC_FIELD_NUMBER: _ClassVar[int]
     ISEC_FIELD_NUMBER: _ClassVar[int]
     INSEC_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_FIELD_NUMBER: _ClassVar[int]
     id: int
     flags: int
     fown: _core_pb2.fown_entry
@@ -194,7 +195,8 @@ class timerfd_entry(_message.Message):
     vnsec: int
     isec: int
     insec: int
-    def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., clockid: _Optional[int] = ..., ticks: _Optional[int] = ..., settime_flags: _Optional[int] = ..., vsec: _Optional[int] = ..., vnsec: _Optional[int] = ..., isec: _Optional[int] = ..., insec: _Optional[int] = ...) -> None: ...
+    expires: int
+    def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., clockid: _Optional[int] = ..., ticks: _Optional[int] = ..., settime_flags: _Optional[int] = ..., vsec: _Optional[int] = ..., vnsec: _Optional[int] = ..., isec: _Optional[int] = ..., insec: _Optional[int] = ..., expires: _Optional[int] = ...) -> None: ...
 
 class fh_entry(_message.Message):
     __slots__ = ("bytes", "type", "handle", "path", "mnt_id")
@@ -259,12 +261,14 @@ class fanotify_inode_mark_entry(_message.Message):
     def __init__(self, i_ino: _Optional[int] = ..., f_handle: _Optional[_Union[_own.fh_entry, _Mapping[str, object]]] = ...) -> None: ...
 
 class fanotify_mount_mark_entry(_message.Message):
-    __slots__ = ("mnt_id", "path")
+    __slots__ = ("mnt_id", "path", "filesystem")
     MNT_ID_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    FILESYSTEM_FIELD_NUMBER: _ClassVar[int]
     mnt_id: int
     path: _builtins.bytes
-    def __init__(self, mnt_id: _Optional[int] = ..., path: _Optional[_builtins.bytes] = ...) -> None: ...
+    filesystem: bool
+    def __init__(self, mnt_id: _Optional[int] = ..., path: _Optional[_builtins.bytes] = ..., filesystem: _Optional[bool] = ...) -> None: ...
 
 class fanotify_mark_entry(_message.Message):
     __slots__ = ("id", "type", "mflags", "mask", "ignored_mask", "s_dev", "ie", "me")
@@ -341,15 +345,17 @@ class tty_pty_entry(_message.Message):
     def __init__(self, index: _Optional[int] = ...) -> None: ...
 
 class tty_data_entry(_message.Message):
-    __slots__ = ("tty_id", "data")
+    __slots__ = ("tty_id", "data", "ends")
     TTY_ID_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
     tty_id: int
     data: _builtins.bytes
-    def __init__(self, tty_id: _Optional[int] = ..., data: _Optional[_builtins.bytes] = ...) -> None: ...
+    ends: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tty_id: _Optional[int] = ..., data: _Optional[_builtins.bytes] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class tty_info_entry(_message.Message):
-    __slots__ = ("id", "type", "locked", "exclusive", "packet_mode", "sid", "pgrp", "rdev", "termios", "termios_locked", "winsize", "pty", "dev", "uid", "gid")
+    __slots__ = ("id", "type", "locked", "exclusive", "packet_mode", "sid", "pgrp", "rdev", "termios", "termios_locked", "winsize", "pty", "dev", "uid", "gid", "stopped", "peer_closed")
     ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     LOCKED_FIELD_NUMBER: _ClassVar[int]
@@ -365,6 +371,8 @@ class tty_info_entry(_message.Message):
     DEV_FIELD_NUMBER: _ClassVar[int]
     UID_FIELD_NUMBER: _ClassVar[int]
     GID_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    PEER_CLOSED_FIELD_NUMBER: _ClassVar[int]
     id: int
     type: TtyType
     locked: bool
@@ -380,7 +388,9 @@ class tty_info_entry(_message.Message):
     dev: int
     uid: int
     gid: int
-    def __init__(self, id: _Optional[int] = ..., type: _Optional[_Union[TtyType, str]] = ..., locked: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., packet_mode: _Optional[bool] = ..., sid: _Optional[int] = ..., pgrp: _Optional[int] = ..., rdev: _Optional[int] = ..., termios: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., termios_locked: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., winsize: _Optional[_Union[_own.winsize_entry, _Mapping[str, object]]] = ..., pty: _Optional[_Union[_own.tty_pty_entry, _Mapping[str, object]]] = ..., dev: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
+    stopped: bool
+    peer_closed: bool
+    def __init__(self, id: _Optional[int] = ..., type: _Optional[_Union[TtyType, str]] = ..., locked: _Optional[bool] = ..., exclusive: _Optional[bool] = ..., packet_mode: _Optional[bool] = ..., sid: _Optional[int] = ..., pgrp: _Optional[int] = ..., rdev: _Optional[int] = ..., termios: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., termios_locked: _Optional[_Union[_own.termios_entry, _Mapping[str, object]]] = ..., winsize: _Optional[_Union[_own.winsize_entry, _Mapping[str, object]]] = ..., pty: _Optional[_Union[_own.tty_pty_entry, _Mapping[str, object]]] = ..., dev: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., stopped: _Optional[bool] = ..., peer_closed: _Optional[bool] = ...) -> None: ...
 
 class tty_file_entry(_message.Message):
     __slots__ = ("id", "tty_info_id", "flags", "fown", "regf_id")

@@ -91,6 +91,150 @@ def epoll_targets(rest: bytes) -> Iterator[EpollTarget]:
         )
 
 
+def signalfd(rest: bytes) -> int:
+    """The signals that are read from it, bit signo-1.  Source: Linux fs/signalfd.c, ``signalfd_show_fdinfo``."""
+    return int(_fields(rest)[b"sigmask"], 16)
+
+
+class Timerfd(NamedTuple):
+    """A timerfd's lines; ``left`` until it expires and ``interval`` in nanoseconds, 0 for not armed and not periodic.
+
+    ``ticks``: expirations that were not read.  Source: Linux fs/timerfd.c, ``timerfd_show``.
+    """
+
+    clock: int
+    ticks: int
+    flags: int
+    left: int
+    interval: int
+
+
+def timerfd(rest: bytes) -> Timerfd:
+    """Clock and ticks are decimal, flags octal, times (seconds, nanoseconds)."""
+    lines = _fields(rest)
+    return Timerfd(
+        clock=int(lines[b"clockid"]),
+        ticks=int(lines[b"ticks"]),
+        flags=int(lines[b"settime flags"], 8),
+        left=_nanoseconds(lines[b"it_value"]),
+        interval=_nanoseconds(lines[b"it_interval"]),
+    )
+
+
+def _nanoseconds(pair: bytes) -> int:
+    seconds, _, rest = pair.strip(b"()").partition(b",")
+    return int(seconds) * 10**9 + int(rest)
+
+
+class Inode(NamedTuple):
+    """A watched inode.  ``device`` of its superblock is major << 20 | minor; ``handle`` is for open_by_handle_at(2), of
+    ``handle_type``, and empty where the file system has none.
+
+    Source: Linux fs/notify/fdinfo.c, ``show_mark_fhandle``.
+    """
+
+    ino: int
+    device: int
+    handle_type: int
+    handle: bytes
+
+
+class InotifyWatch(NamedTuple):
+    """Source: Linux fs/notify/fdinfo.c, ``inotify_fdinfo``."""
+
+    wd: int
+    mask: int
+    inode: Inode
+
+
+_INOTIFY = re.compile(
+    rb"^inotify wd:([0-9a-f]+) ino:([0-9a-f]+) sdev:([0-9a-f]+) mask:([0-9a-f]+) ignored_mask:[0-9a-f]+ ?"
+    rb"(?:fhandle-bytes:[0-9a-f]+ fhandle-type:([0-9a-f]+) f_handle:([0-9a-f]*))?$",
+    re.MULTILINE,
+)
+
+
+def inotify_watches(rest: bytes) -> Iterator[InotifyWatch]:
+    """The watches in the kernel's order, the youngest first."""
+    for match in _INOTIFY.finditer(rest):
+        wd, ino, device, mask, kind, handle = match.groups(b"0")
+        yield InotifyWatch(
+            int(wd, 16), int(mask, 16), _inode(ino, device, kind, b"" if match[6] is None else handle)
+        )
+
+
+def _inode(ino: bytes, device: bytes, kind: bytes, handle: bytes) -> Inode:
+    return Inode(int(ino, 16), int(device, 16), int(kind, 16), bytes.fromhex(handle.decode()))
+
+
+class FanotifyMark(NamedTuple):
+    """A mark on an inode, a mount or (neither is there) all of a file system; ``flags``: the FAN_MARK_* that last."""
+
+    flags: int
+    mask: int
+    ignored: int
+    inode: Inode | None
+    mount: int | None
+    device: int
+
+
+class Fanotify(NamedTuple):
+    """A group's lines; ``unknown`` are those of marks that newer kernels have.
+
+    Source: Linux fs/notify/fdinfo.c, ``fanotify_show_fdinfo``.
+    """
+
+    flags: int
+    event_flags: int
+    marks: tuple[FanotifyMark, ...]
+    unknown: tuple[bytes, ...]
+
+
+_FANOTIFY_GROUP = re.compile(rb"fanotify flags:([0-9a-f]+) event-flags:([0-9a-f]+)")
+_FANOTIFY_MARK = re.compile(
+    rb"fanotify (?:ino:(?P<ino>[0-9a-f]+) )?(?:mnt_id:(?P<mount>[0-9a-f]+) )?(?:sdev:(?P<device>[0-9a-f]+) )?"
+    rb"mflags:(?P<flags>[0-9a-f]+) mask:(?P<mask>[0-9a-f]+) ignored_mask:(?P<ignored>[0-9a-f]+) ?"
+    rb"(?:fhandle-bytes:[0-9a-f]+ fhandle-type:(?P<kind>[0-9a-f]+) f_handle:(?P<handle>[0-9a-f]*))?"
+)
+
+
+def fanotify(rest: bytes) -> Fanotify:
+    """The group and its marks in the kernel's order, the youngest of a kind first."""
+    flags = event_flags = 0
+    marks: list[FanotifyMark] = []
+    unknown: list[bytes] = []
+    for line in rest.splitlines():
+        if group := _FANOTIFY_GROUP.fullmatch(line):
+            flags, event_flags = int(group[1], 16), int(group[2], 16)
+        elif (mark := _FANOTIFY_MARK.fullmatch(line)) and (mark["mount"] or mark["device"]):
+            marks.append(_fanotify_mark(mark))
+        elif line:
+            unknown.append(line)
+    return Fanotify(flags, event_flags, tuple(marks), tuple(unknown))
+
+
+def _fanotify_mark(mark: re.Match[bytes]) -> FanotifyMark:
+    device = mark["device"] or b"0"
+    return FanotifyMark(
+        flags=int(mark["flags"], 16),
+        mask=int(mark["mask"], 16),
+        ignored=int(mark["ignored"], 16),
+        inode=_inode(mark["ino"], device, mark["kind"] or b"0", mark["handle"] or b"")
+        if mark["ino"]
+        else None,
+        mount=int(mark["mount"], 16) if mark["mount"] else None,
+        device=int(device, 16),
+    )
+
+
+def pidfd_pid(rest: bytes) -> int:
+    """The process or thread that a pidfd leads to; -1 for one that is gone, 0 for one of a pid namespace out of sight.
+
+    Source: Linux fs/pidfs.c, ``pidfd_show_fdinfo``.
+    """
+    return int(_fields(rest)[b"Pid"])
+
+
 def locks(rest: bytes) -> list[bytes]:
     """The locks held through this descriptor, each as /proc/locks writes it: ``FLOCK ADVISORY WRITE 7 08:01:2 0 EOF``.
 

@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from criupy.linux.abi import device_number
+
 RLIM_INFINITY = (1 << 64) - 1
 
 
@@ -38,6 +40,16 @@ class Stat(NamedTuple):
     @property
     def session(self) -> int:
         return self.number(6)
+
+    @property
+    def terminal(self) -> int:
+        """The device number of the controlling terminal, 0 if there is none."""
+        return device_number(self.number(7) & 0xFFFF_FFFF)
+
+    @property
+    def foreground(self) -> int:
+        """The foreground process group of the controlling terminal, -1 if there is none."""
+        return self.number(8)
 
     @property
     def flags(self) -> int:

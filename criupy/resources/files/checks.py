@@ -5,32 +5,34 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from criupy.errors import RestoreError
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import elf
 from criupy.model.snapshot import Snapshot
+from criupy.resources.kind import FileKind
 
 _STATUS_FILE = 1 << 6 | 1 << 7
 _STATUS_MEMFD = 1 << 14
 
 
 class FileCheck(NamedTuple):
-    """A path, and what it has to be; None or empty: anything."""
+    """A path, and what it has to be; None or empty: anything.  ``itself``: what it leads to does not matter."""
 
     name: bytes
     size: int | None
     mode: int | None
     build_id: tuple[int, ...]
+    itself: bool = False
 
     def __str__(self) -> str:
         return self.name.decode("utf-8", "backslashreplace")
 
     def run(self) -> None:
         """Raises `RestoreError` naming the file, what was expected, and what was found."""
-        link = self.mode is not None and stat.S_ISLNK(self.mode)
+        link = self.itself or (self.mode is not None and stat.S_ISLNK(self.mode))
         try:
             found = os.stat(self.name, follow_symlinks=not link)
             build_id = elf.build_id_words(self.name) if self.build_id and stat.S_ISREG(found.st_mode) else []
@@ -53,8 +55,8 @@ def _hex(words: tuple[int, ...] | list[int]) -> str:
     return struct.pack(f"<{len(words)}I", *words).hex()
 
 
-def checks(snapshot: Snapshot) -> Iterator[FileCheck]:
-    """One check for each file that will be opened by its path.
+def checks(snapshot: Snapshot, kinds: Mapping[int, FileKind]) -> Iterator[FileCheck]:
+    """One check for each file that will be opened by its path, and for what kinds need besides; ``kinds`` by type.
 
     Files below ``/proc/PID`` of a task to come cannot be looked at before; what number it has in /proc is not known
     when it gets a pid namespace of its own.
@@ -66,6 +68,13 @@ def checks(snapshot: Snapshot) -> Iterator[FileCheck]:
             continue
         if not entry.reg.name.startswith(own):
             yield _check(entry.reg)
+    opened = dict.fromkeys(info.id for task in snapshot.tasks for info in snapshot.fds(task))
+    needed = (snapshot.files[file_id] for file_id in opened if file_id in snapshot.files)
+    for name in dict.fromkeys(
+        name for entry in needed if entry.type in kinds for name in kinds[entry.type].paths(entry)
+    ):
+        if not name.startswith(own):
+            yield FileCheck(name, None, None, (), itself=True)
 
 
 def _check(reg: files_pb2.reg_file_entry) -> FileCheck:
@@ -79,6 +88,9 @@ def _check(reg: files_pb2.reg_file_entry) -> FileCheck:
 
 def _opened(snapshot: Snapshot) -> Iterator[int]:
     """Ids of the files that a restore opens; an entry that nobody refers to is never looked at."""
+    for packet in snapshot.sk_queues:
+        for scm in packet.entry.scm:
+            yield from scm.rights
     for task in snapshot.tasks:
         for info in snapshot.fds(task):
             entry = snapshot.files.get(info.id)

@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import syscalls
 from criupy.linux.procfs.fdinfo import EpollTarget, epoll_targets
 from criupy.model.plan import Step, data
-from criupy.resources.fileplan import F_SETFL, SETTABLE, TablePlan
+from criupy.resources.fileplan import TablePlan
 from criupy.resources.filetable import Collected, FileImages, FileTable
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
@@ -58,14 +59,11 @@ class Epoll(FileKind):
                 yield _lost(watch)
 
     def collect(self, file: OpenFile, table: FileTable) -> list[Watch]:
-        return _watches(file)
-
-    def relate(self, one: Collected, files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
-        for watch in one.facts:
-            if watch.strayed:
-                watch.file_id = _watched_file(one.file, watch, files)
-                if not watch.file_id:
-                    yield _lost(watch)
+        watches = _watches(file)
+        strayed = [watch for watch in watches if watch.strayed]
+        if strayed:
+            table.when_all_are_known(file, partial(_find, file, strayed))
+        return watches
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         epfd = entry.epfd
@@ -94,8 +92,7 @@ class Epoll(FileKind):
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         yield table.opens(entry.id, "epoll_create1", 0, about="epoll")
-        if entry.epfd.flags & SETTABLE:
-            yield table.step("fcntl", table.at[entry.id], F_SETFL, entry.epfd.flags & SETTABLE, about="epoll")
+        yield from table.set_flags(entry.id, entry.epfd.flags, about="epoll")
 
     def unite(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         for target in entry.epfd.tfd:
@@ -140,12 +137,14 @@ def _watches(file: OpenFile) -> list[Watch]:
     return found
 
 
-def _watched_file(file: OpenFile, watch: Watch, files: Sequence[Collected]) -> int:
-    """The id of a watched file; 0 if none of the tasks has it."""
-    for one in files:
-        if one.file.info.ino in (0, watch.target.ino) and _is_watched(file, watch, one.file.pid, one.file.fd):
-            return one.id
-    return 0
+def _find(file: OpenFile, strayed: Sequence[Watch], files: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+    """The ids of the watched files."""
+    for watch in strayed:
+        alike = (one for one in files if one.file.info.ino in (0, watch.target.ino))
+        found = (one for one in alike if _is_watched(file, watch, one.file.pid, one.file.fd))
+        watch.file_id = next((one.id for one in found), 0)
+        if not watch.file_id:
+            yield _lost(watch)
 
 
 def _lost(watch: Watch) -> tuple[str, str]:

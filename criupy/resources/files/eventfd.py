@@ -1,6 +1,6 @@
 """eventfd(2): a 64-bit counter behind a descriptor.
 
-Image: ``eventfd_file_entry`` in ``files.img``, with ``semaphore`` of our own.
+Image: ``eventfd_file_entry`` in ``files.img``, with ``semaphore`` of our own; the count in all of its 64 bits.
 """
 
 from __future__ import annotations

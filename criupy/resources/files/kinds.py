@@ -11,7 +11,7 @@ from criupy.linux.features import KernelFeatures
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
 from criupy.options import Outside
-from criupy.resources import filetable
+from criupy.resources import filetable, terminal
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe, unixmaking, unixsock
 from criupy.resources.files.checks import FileCheck, checks
@@ -24,6 +24,7 @@ class FileKinds:
     """What the registry knows of files; immutable."""
 
     def __init__(self, kinds: Sequence[FileKind]) -> None:
+        self.kinds = tuple(kinds)
         self._by_sort = {word: kind for kind in kinds for word in kind.match}
         self._by_type = {int(kind.type): kind for kind in kinds if kind.type}
 
@@ -31,17 +32,27 @@ class FileKinds:
         """Everything about the files of a running task that cannot be dumped; ``kin`` is dumped with it."""
         return filetable.obstacles(self._by_sort, pid, kin)
 
-    def outside(self, pids: Iterable[int], allowed: Outside) -> Iterator[Obstacle]:
-        """What of the files of running tasks, all that are dumped, is connected to others."""
-        return unixsock.obstacles(pids, allowed)
-
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
-        yield from pipe.warnings(_files(pids), features)
+        said: list[str] = []
+        yield from pipe.warnings(self._warned(pids, said), features)
+        yield from said
 
-    def table(self, allowed: Outside = Outside()) -> filetable.FileTable:  # noqa: B008 - it is immutable
-        """For one dump."""
-        return filetable.FileTable(self._by_sort, allowed)
+    def _warned(self, pids: Iterable[int], said: list[str]) -> Iterator[OpenFile]:
+        """All files, while what their kinds have to say goes to ``said``."""
+        for file in _files(pids):
+            kind = filetable.find_kind(self._by_sort, file)
+            said += (f"task {file.pid}, fd {file.fd} ({kind.name}): {line}" for line in kind.warnings(file))
+            yield file
+
+    def outside(self, pids: Iterable[int], allowed: Outside, *, shell_job: bool) -> Iterator[Obstacle]:
+        """What of the files of running tasks, all that are dumped, is connected to others."""
+        yield from unixsock.obstacles(pids, allowed)
+        yield from terminal.obstacles(terminal.find(pids), shell_job=shell_job)
+
+    def table(self, allowed: Outside = Outside(), *, shell_job: bool = False) -> filetable.FileTable:  # noqa: B008
+        """For one dump; ``allowed``: what may be connected to others; ``shell_job``: so may one terminal."""
+        return filetable.FileTable(self._by_sort, allowed, shell_job=shell_job)
 
     def plan_shared(self, subject: PlanSubject) -> tuple[list[Step], Shared]:
         """What the nursery makes and opens for several tasks."""
@@ -65,7 +76,7 @@ class FileKinds:
 
     def checks(self, snapshot: Snapshot) -> Iterator[FileCheck | PathCheck]:
         """What has to hold on this machine before anything is created."""
-        yield from checks(snapshot)
+        yield from checks(snapshot, self._by_type)
         yield from unixmaking.checks(snapshot)
 
 

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from criupy.resources.filetable import Refused
 
-_TTY_MAJORS = (4, 5, *range(136, 144), 188, 204)
-_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-
 REFUSED = (
     Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
-    Refused("inotify", ("anon_inode:inotify", "anon_inode:[inotify]")),
-    Refused("fanotify", ("anon_inode:[fanotify]",)),
-    Refused("timerfd", ("anon_inode:[timerfd]",)),
-    Refused("signalfd", ("anon_inode:[signalfd]",)),
-    Refused(
-        "terminal",
-        tuple(f"character device {major}" for major in _TTY_MAJORS),
-        "start the program with its input and output on files or /dev/null",
-    ),
-    Refused("pidfd", ("pidfd", "anon_inode:[pidfd]")),
     Refused("io_uring", ("anon_inode:[io_uring]",)),
     Refused("userfaultfd", ("anon_inode:[userfaultfd]",)),
     Refused("seccomp listener", ("anon_inode:seccomp notify",)),
@@ -27,7 +14,6 @@ REFUSED = (
         "bpf object",
         tuple(f"anon_inode:bpf{what}" for what in ("-map", "-prog", "_link", "-link", "iter", "_iter")),
     ),
-    Refused("namespace file", _NAMESPACES),
     Refused("landlock ruleset", ("anon_inode:[landlock-ruleset]",)),
     Refused("mount context", ("anon_inode:[fscontext]", "anon_inode:[mount]")),
     Refused("kvm", ("character device 10:232", "anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0")),

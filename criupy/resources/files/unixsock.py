@@ -3,6 +3,13 @@
 Image: ``unix_sk_entry`` in ``files.img``, queues in ``sk-queues.img``.  What sock_diag(7) tells is asked for once, for
 all sockets of the network namespace.  Sockets refer to each other by their inodes.
 
+Not kept: where in a stream the bytes begin that files came with (they come with all that is read up to these); an error
+that is pending (SO_ERROR); an empty datagram behind others that an earlier dump has seen; the name of an accepted
+connection whose listener is not dumped.
+
+Refused: urgent data (MSG_OOB), eBPF filters, what was sent before the connection was accepted, connections to others
+(but see --ext-unix-sk and --external unix[INODE]), paths that lead elsewhere.
+
 Source: Linux net/unix/af_unix.c.
 """
 
@@ -13,13 +20,13 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from criupy.errors import NotDumpable, Obstacle, TraceeError
+from criupy.errors import Obstacle, TraceeError
 from criupy.images.pb import fdtable_pb2, sockets_pb2
 from criupy.linux import family, processes, sockdiag
 from criupy.linux.sockdiag import ESTABLISHED, LISTEN, UnixSocket
@@ -76,6 +83,8 @@ class KnownSockets:
 
     all: dict[int, UnixSocket]
     allowed: Outside
+    namespace: int
+    """Inode number of the network namespace that they are in."""
     new_id: Callable[[], int]
     dumped: set[int] = field(default_factory=set)
     others: dict[int, int] = field(default_factory=dict)
@@ -98,6 +107,11 @@ class KnownSockets:
         if self.allowed.named_datagrams and one.type == _DGRAM and has_name:
             return WayOut.BY_NAME
         return None
+
+
+def _known_sockets(allowed: Outside, new_id: Callable[[], int]) -> KnownSockets:
+    own = os.stat("/proc/self/ns/net").st_ino
+    return KnownSockets(sockdiag.unix_sockets(), allowed, own, new_id)
 
 
 def _guard(table: FileTable) -> unixqueue.Guard:
@@ -135,9 +149,7 @@ class UnixSock(FileKind):
                     yield str(error), "let the program bind it anew, by a path that leads to it"
 
     def collect(self, file: OpenFile, table: FileTable) -> UnixFacts:
-        known = table.once(
-            "unix sockets", lambda: KnownSockets(sockdiag.unix_sockets(), table.allowed, table.new_id)
-        )
+        known = table.once("unix sockets", lambda: _known_sockets(table.allowed, table.new_id))
         diag = known.all.get(_inode(file.link))
         if diag is not None:
             known.dumped.add(diag.ino)
@@ -151,20 +163,26 @@ class UnixSock(FileKind):
             facts = UnixFacts(diag, sockopts.collect(sock), packets, _peer(sock), place, known)
         for packet in packets:
             table.receive(packet.rights)
+
+        def look(_: Sequence[Collected]) -> Iterator[tuple[str, str]]:
+            found = problem(diag, known, known.dumped.__contains__)
+            if found is not None:
+                yield found
+
+        table.when_all_are_known(file, look)
         return facts
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         facts: UnixFacts = one.facts
         known, diag = facts.known, facts.diag
-        found = problem(diag, known, known.dumped.__contains__)
-        if found is not None or diag is None:
-            raise NotDumpable([_obstacle(one.file.pid, one.file.fd, *(found or ()))])
+        assert diag is not None, "found out when all were known"
         usk = entry.usk
         usk.id, usk.ino, usk.type, usk.state = one.id, diag.ino, diag.type, diag.state
         usk.flags, usk.uflags, usk.backlog, usk.peer = one.file.flags, 0, diag.wqueue, known.peer(diag)
         if usk.peer and usk.peer not in known.dumped:
             _leave(diag, known, usk, images)
         usk.name = diag.name
+        usk.ns_id = images.tree.namespace("net", known.namespace)
         usk.fown.CopyFrom(one.file.owner.message())
         usk.opts.CopyFrom(sockopts.encode(facts.options))
         if diag.shutdown and not usk.shutdown:
@@ -173,7 +191,7 @@ class UnixSock(FileKind):
             _encode_place(facts.place, usk)
         if facts.peer[1] != _NOBODY:
             pid, usk.peer_uid, usk.peer_gid = facts.peer
-            usk.peer_pid = images.numbers.inside(pid)
+            usk.peer_pid = images.tree.numbers.inside(pid)
         if diag.state == LISTEN:
             usk.pending.extend(diag.pending)
         if diag.peer == 0 and diag.type == _DGRAM:
@@ -181,7 +199,7 @@ class UnixSock(FileKind):
         images.ranks[one.id] = _steps_to_target(diag, known)
         for packet in facts.packets:
             files = [images.received[fd] for fd in packet.rights]
-            images.sk_queues.append(unixqueue.encode(packet, one.id, files, images.numbers))
+            images.sk_queues.append(unixqueue.encode(packet, one.id, files, images.tree.numbers))
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         return unixmaking.plan(table.groups[self.together(entry)], table)
@@ -376,7 +394,7 @@ def obstacles(pids: Iterable[int], allowed: Outside) -> Iterator[Obstacle]:
             held.setdefault(ino, (pid, fd))
     if not held:
         return
-    known = KnownSockets(sockdiag.unix_sockets(), allowed, lambda: 0)
+    known = _known_sockets(allowed, lambda: 0)
     strangers = cache(_holders)
 
     def is_inside(ino: int) -> bool:

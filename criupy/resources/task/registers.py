@@ -11,7 +11,7 @@ from criupy.errors import ImageError, NotDumpable, Obstacle
 from criupy.linux.procfs import task as procfs
 from criupy.model.plan import Step, ThreadState
 from criupy.resources.task.base import Dumpable
-from criupy.tracee.frozen import regs_for_image
+from criupy.tracee.frozen import EINTR, POLL, regs_for_image, waits_for_ever
 
 if TYPE_CHECKING:
     from criupy.images.pb.arch_pb2 import thread_info_x86, user_x86_fpregs_entry
@@ -171,6 +171,8 @@ def thread_state(core: core_entry, subject: PlanSubject) -> ThreadState:
 
 def _gpregs(info: thread_info_x86) -> tuple[int, ...]:
     registers = {name: getattr(info.gpregs, name) for name in GPREGS}
+    if (registers["orig_ax"], registers["ax"]) == (POLL, EINTR) and waits_for_ever(POLL, registers["dx"]):
+        registers["ax"], registers["ip"] = POLL, registers["ip"] - 2  # CRIU lets it end
     registers["orig_ax"] = NO_SYSCALL  # the restart has been set up; the kernel must not do it again
     registers["cs"], registers["ss"] = USER_CS, registers["ss"] or USER_DS
     for name in _SELECTORS:

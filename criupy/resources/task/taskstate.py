@@ -72,7 +72,10 @@ class TaskState(Dumpable):
             core.tc.stop_signo = facts.stop_signal
         core.tc.exit_code = 0
         core.tc.reported_stops.extend(facts.reported_stops)
-        core.tc.flags = procfs.stat(facts.stat).flags
+        stat = procfs.stat(facts.stat)
+        core.tc.flags = stat.flags
+        if not stat.terminal:
+            core.tc.no_terminal = True
         core.tc.personality = _as_decimal(facts.personality)
         core.tc.true_personality = int(facts.personality, 16)
 

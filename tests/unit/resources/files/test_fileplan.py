@@ -280,7 +280,7 @@ def _other_type(saved: Snapshot) -> None:
 
 
 def _unknown_type(saved: Snapshot) -> None:
-    saved.files[0].type = saved.fdinfo[2][0].type = fdtable_pb2.TTY
+    saved.files[0].type = saved.fdinfo[2][0].type = fdtable_pb2.BPFMAP
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def _unknown_type(saved: Snapshot) -> None:
         (_relative, "no absolute path"),
         (_dangling, "needs file 0x0, which is not there"),
         (_other_type, "needs file 0x0, which is not there"),
-        (_unknown_type, "of the kind TTY, which cannot be restored yet"),
+        (_unknown_type, "of the kind BPFMAP, which cannot be restored yet"),
     ],
 )
 def test_what_cannot_be_planned(change, said: str) -> None:

@@ -181,6 +181,21 @@ def test_an_interrupted_call_is_made_again_or_answers_eintr() -> None:
     assert (eintr.thread_info.gpregs.ax, eintr.thread_info.gpregs.ip) == ((1 << 64) - 4, 0x1002)
 
 
+@pytest.mark.parametrize(
+    ("timeout", "again"), [(0xFFFFFFFF, True), ((1 << 64) - 1, True), (3000, False), (0, False)]
+)
+def test_a_poll_without_timeout_is_made_again(planning, timeout: int, again: bool) -> None:
+    """Also where CRIU has written that it is over."""
+    poll = {"orig_rax": 7, "rip": 0x1002, "cs": 0x33, "rdx": timeout}
+    expected = (7, 0x1000) if again else ((1 << 64) - 4, 0x1002)
+    ours = encode(user_registers(rax=(1 << 64) - 516, **poll)).thread_info.gpregs
+    assert (ours.ax, ours.ip) == expected
+    planning.cores[8] = encode(user_registers(rax=(1 << 64) - 4, **poll))
+    planning.features = KernelFeatures(capabilities=0, pagemap_scan=True, xsave=SMALL)
+    theirs = dict(zip(GPREGS, thread_state(planning.core(8), planning.subject(8)).registers, strict=True))
+    assert (theirs["ax"], theirs["ip"]) == expected
+
+
 def test_a_thread_starts_outside_of_any_call(planning) -> None:
     regs = user_registers(cs=0x33, ss=0, fs=0, gs=0x2B, ds=1, es=0, orig_rax=34, rax=5)
     planning.cores[8] = encode(regs)
