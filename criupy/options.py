@@ -71,6 +71,21 @@ OPTIONS: tuple[Option, ...] = (
         short="j",
         default=False,
     ),
+    Option(
+        "ext-unix-sk",
+        "flag",
+        _IMAGES,
+        "datagram sockets may be connected to named ones of others",
+        short="x",
+        default=False,
+    ),
+    Option(
+        "external",
+        "list",
+        _IMAGES,
+        "what may lie outside of the tree: unix[INODE] for the peer of a socket; may be given several times",
+        metavar="KIND[ID]",
+    ),
     Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
     Option(
         "freeze-cgroup",
@@ -199,6 +214,13 @@ class LogOptions(NamedTuple):
     verbosity: int = 2
 
 
+class Outside(NamedTuple):
+    """What of a tree may be connected to others: ``ext_unix_sk`` and ``external``."""
+
+    named_datagrams: bool = False
+    external: frozenset[str] = frozenset()
+
+
 class FileOptions(NamedTuple):
     """What a dump may do about files.  ``ghost_limit`` in bytes that a file takes on its disk."""
 
@@ -209,6 +231,7 @@ class FileOptions(NamedTuple):
     embed: bool = False
     shell_job: bool = False
     """One terminal may be looked after from outside."""
+    outside: Outside = Outside()
 
 
 class DumpOptions(NamedTuple):
@@ -232,6 +255,13 @@ class DumpOptions(NamedTuple):
     file_locks: bool = False
     file_validation: str = "buildid"
     embed_mapped_files: bool = False
+    ext_unix_sk: bool = False
+    external: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> Outside:
+        """What may be connected to others."""
+        return Outside(self.ext_unix_sk, frozenset(self.external))
 
     @property
     def files(self) -> FileOptions:
@@ -244,6 +274,7 @@ class DumpOptions(NamedTuple):
             build_ids,
             self.embed_mapped_files,
             self.shell_job,
+            self.outside,
         )
 
 
@@ -258,4 +289,5 @@ class RestoreOptions(NamedTuple):
     host_clocks: bool = False
     display_stats: bool = False
     file_validation: str = "buildid"
+    ext_unix_sk: bool = False
     shell_job: bool = False

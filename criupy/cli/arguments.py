@@ -51,9 +51,10 @@ class Size(click.ParamType[int]):
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:
-    """The command line with criu's verbosity spellings (``-v``, ``-vvv``, ``-v4``, ``-verbosity=0``) made plain.
+    """The command line with spellings of criu's made plain.
 
-    ``-v`` adds one to the level, ``-vNUM`` sets it; an attached text that is neither counts as 0.
+    ``-v`` adds one to the level, ``-vNUM`` sets it; an attached text that is neither counts as 0.  ``-x1,2`` is
+    ``--external unix[1] --external unix[2]``.
     """
     return list(_spelled(arguments))
 
@@ -69,6 +70,8 @@ def _spelled(arguments: Sequence[str]) -> Iterator[str]:
         if short or long:
             level = _level(level, (short or long or [""])[1] or "")
             yield f"--verbosity={level}"
+        elif inodes := re.fullmatch(r"(?:-x|--ext-unix-sk=)(\d+(?:,\d+)*)", argument):
+            yield from (f"--external=unix[{inode}]" for inode in inodes[1].split(","))
         else:
             yield argument
 

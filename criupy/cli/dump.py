@@ -53,6 +53,8 @@ def _options(values: dict[str, Any]) -> DumpOptions:
         file_locks=values["file_locks"],
         file_validation=values["file_validation"],
         embed_mapped_files=values["embed_mapped_files"],
+        ext_unix_sk=values["ext_unix_sk"],
+        external=tuple(values["external"]),
     )
 
 

@@ -100,15 +100,16 @@ def _dump(
     report: Report,
     hooks: Hooks,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(options.files), encoding.ObjectIds(), log.run_id, writer)
+    table = FILE_KINDS.table(options.files)
+    images = encoding.Images(table, encoding.ObjectIds(), log.run_id, writer)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    shmem, segments, nameless = images.table.shmem, images.table.segments, images.table.nameless
+    shmem, segments, nameless = table.shmem, table.segments, table.nameless
     with ExitStack() as opened, PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
-        for objects in (shmem, segments, nameless, images.table.terminals):
+        for objects in (shmem, segments, nameless, table.terminals, table):
             opened.callback(objects.close)
-        tree = _freeze(options, cgroup, images.table, frozen, watch, log)
+        tree = _freeze(options, cgroup, table, frozen, watch, log)
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})

@@ -130,6 +130,7 @@ def encode(
         fifo_data=files.fifo_data,
         remaps=files.remaps,
         locks=files.locks,
+        sk_queues=files.sk_queues,
         memfds=images.table.shmem.entries(),
         shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
         segments=images.table.segments.entries(),

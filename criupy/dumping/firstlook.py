@@ -139,7 +139,7 @@ def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -
     for pid in pids:
         yield from _of_living(pid, _member(pid, root, kin, features, options.files), root)
         yield from _of_living(pid, _memory(pid, files, named, options.files), root)
-    yield from FILE_KINDS.outside(pids, shell_job=options.shell_job)
+    yield from FILE_KINDS.outside(pids, options.outside, shell_job=options.shell_job)
     speakers = {}
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):

@@ -14,7 +14,7 @@ from criupy.errors import ImageError
 from criupy.images.ghosts import Ghost
 from criupy.images.pages import PAGE_SIZE, Pagemap
 from criupy.images.pb.core_pb2 import core_entry, disabled, filter, seccomp_entry, strict  # noqa: A004
-from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, TTY, fd_types, file_entry
+from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, TTY, UNIXSK, fd_types, file_entry
 from criupy.images.pb.files_pb2 import (
     CONSOLE,
     CTTY,
@@ -59,6 +59,9 @@ _SYSVIPC, _SOCKET, _AIORING, _SHSTK, _GUARD = 1 << 10, 1 << 11, 1 << 13, 1 << 15
 _STATUS_SCRATCH = 0xF000_0000
 _GHOSTS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK)
 _LOCKS = (LOCK_POSIX, LOCK_FLOCK, LOCK_OFD, LOCK_LEASE)
+_SOCKET_TYPES = (1, 2, 5)
+_SUN_PATH = 108
+_SCM_RIGHTS, _SCM_MAX_FD = 1, 253
 _INT_MAX = (1 << 31) - 1
 _TTY_TYPES = (PTY, CONSOLE, VT, CTTY, EXT_TTY, SERIAL)
 _LARGEST_PTY = 1 << 20
@@ -104,6 +107,7 @@ def check(snapshot: Snapshot) -> None:
             _check_task(task, snapshot)
     for table, entries in snapshot.fdinfo.items():
         _check_fdinfo(f"fdinfo-{table}.img", entries, snapshot.files)
+    _check_sockets(snapshot)
     _check_remaps(snapshot)
     _check_locks(snapshot)
     _check_terminals(snapshot)
@@ -329,6 +333,34 @@ def _check_fdinfo(name: str, entries: Iterable[Any], files: Mapping[int, file_en
         _require(
             _is(files, entry.id, entry.type), name, f"descriptor {fd}: no file {entry.id:#x} of type {kind}"
         )
+
+
+def _check_sockets(snapshot: Snapshot) -> None:
+    """Unix sockets, and what is on its way to them."""
+    inodes: set[int] = set()
+    for key, entry in snapshot.files.items():
+        if entry.type == UNIXSK:
+            usk, what = entry.usk, f"file {key:#x} (UNIXSK)"
+            _require(usk.type in _SOCKET_TYPES, "files.img", f"{what} has type {usk.type}")
+            _require(usk.ino not in inodes, "files.img", f"two unix sockets have the inode {usk.ino}")
+            _require(
+                len(usk.name) <= _SUN_PATH + 1, "files.img", f"{what} has a name of {len(usk.name)} bytes"
+            )
+            where = usk.name_dir
+            good = not where or (where.startswith(b"/") and len(where) < PATH_MAX and b"\0" not in where)
+            _require(good, "files.img", f"{what}: the directory of its path is none")
+            inodes.add(usk.ino)
+    name = "sk-queues.img"
+    for packet in snapshot.sk_queues:
+        message = packet.entry
+        _require(
+            _is(snapshot.files, message.id_for, UNIXSK), name, f"there is no unix socket {message.id_for:#x}"
+        )
+        for scm in message.scm:
+            _require(scm.type == _SCM_RIGHTS, name, f"a message has control data of the type {scm.type}")
+            _require(len(scm.rights) <= _SCM_MAX_FD, name, f"a message has {len(scm.rights)} files")
+            for file_id in scm.rights:
+                _require(file_id in snapshot.files, name, f"there is no file {file_id:#x} for a message")
 
 
 def _check_remaps(snapshot: Snapshot) -> None:

@@ -8,7 +8,7 @@ lead somewhere, counts and ranges are sane.  Those who read a snapshot do not ch
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ from criupy.images.pb.files_pb2 import (
 from criupy.images.pb.inventory_pb2 import inventory_entry
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry, timens_entry
+from criupy.images.pb.sockets_pb2 import sk_packet_entry
 
 TASK_ALIVE = 1
 TASK_DEAD = 2
@@ -51,7 +52,6 @@ VMA_VDSO = 1 << 3
 _LARGEST_VDSO = 1 << 20
 
 _OTHER = (
-    "SK_QUEUES",
     "CGROUP",
     "APPARMOR",
     "BPFMAP_DATA",
@@ -102,6 +102,13 @@ class TaskImages:
         return tuple(tid for tid in self.threads if tid != self.pid or not self.lost_its_leader)
 
 
+class SocketPacket(NamedTuple):
+    """What waits to be received by the socket with the file id ``entry.id_for``, in the order of the image."""
+
+    entry: sk_packet_entry
+    content: bytes
+
+
 class PipeData(NamedTuple):
     """What was in a pipe: ``entry`` has the size of its buffer, ``content`` the bytes."""
 
@@ -127,6 +134,7 @@ class Snapshot:
     seccomp: seccomp_entry = field(default_factory=seccomp_entry)
     pipes_data: Mapping[int, PipeData] = field(default_factory=dict)
     fifo_data: Mapping[int, PipeData] = field(default_factory=dict)
+    sk_queues: Sequence[SocketPacket] = ()
     remaps: Sequence[remap_file_path_entry] = ()
     locks: Sequence[file_lock_entry] = ()
     ghosts: Mapping[int, ghosts.Ghost] = field(default_factory=dict)
@@ -206,11 +214,13 @@ def access_mode(vma: vma_entry) -> int:
 
 
 def _opened(snapshot: Snapshot) -> Iterator[tuple[int, int]]:
+    held = [info.id for task in snapshot.tasks for info in snapshot.fds(task)]
+    sent = [file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights]
+    for file_id in (*held, *sent):
+        entry = snapshot.files.get(file_id)
+        if entry is not None and entry.type in (REG, FIFO):
+            yield entry.fifo.regf_id if entry.type == FIFO else file_id, os.O_PATH
     for task in snapshot.tasks:
-        for info in snapshot.fds(task):
-            entry = snapshot.files.get(info.id)
-            if entry is not None and entry.type in (REG, FIFO):
-                yield entry.fifo.regf_id if entry.type == FIFO else info.id, os.O_PATH
         if task.mm is not None:
             yield task.mm.exe_file_id, os.O_RDONLY
             for vma in task.mm.vmas:
@@ -246,6 +256,7 @@ def load(directory: ImageDirectory) -> Snapshot:
         seccomp=directory.first("SECCOMP") or seccomp_entry(),
         pipes_data=_pipe_data(directory, "PIPES_DATA"),
         fifo_data=_pipe_data(directory, "FIFO_DATA"),
+        sk_queues=tuple(SocketPacket(r.message, r.payload) for r in directory.records("SK_QUEUES")),
         remaps=remaps,
         locks=tuple(record.message for record in directory.records("FILE_LOCKS")),
         ghosts=_ghosts(directory, remaps, files),
@@ -385,21 +396,26 @@ def write(snapshot: Snapshot, writer: ImageWriter) -> None:
 
 def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
     """What has no file if there is nothing in it."""
-    for kind, pipes in (("PIPES_DATA", snapshot.pipes_data), ("FIFO_DATA", snapshot.fifo_data)):
-        if pipes:
-            writer.write(kind, (Record(pipe.entry, pipe.content) for pipe in pipes.values()))
-    if snapshot.remaps:
-        writer.write("REMAP_FPATH", snapshot.remaps)
-    if snapshot.locks:
-        writer.write("FILE_LOCKS", snapshot.locks)
-    if snapshot.memfds:
-        writer.write("MEMFD_INODE", snapshot.memfds.values())
+    contents: dict[str, Collection[PipeData | SocketPacket]] = {
+        "PIPES_DATA": snapshot.pipes_data.values(),
+        "FIFO_DATA": snapshot.fifo_data.values(),
+        "SK_QUEUES": snapshot.sk_queues,
+    }
+    for kind, found in contents.items():
+        if found:
+            writer.write(kind, (Record(one.entry, one.content) for one in found))
+    messages = {
+        "REMAP_FPATH": snapshot.remaps,
+        "FILE_LOCKS": snapshot.locks,
+        "MEMFD_INODE": snapshot.memfds.values(),
+        "TTY_INFO": snapshot.terminals.values(),
+        "TTY_DATA": snapshot.terminal_data.values(),
+    }
+    for kind, entries in messages.items():
+        if entries:
+            writer.write(kind, entries)
     if snapshot.segments:
         writer.write("IPCNS_SHM", snapshot.segments.values(), snapshot.ipc_namespace)
-    if snapshot.terminals:
-        writer.write("TTY_INFO", snapshot.terminals.values())
-    if snapshot.terminal_data:
-        writer.write("TTY_DATA", snapshot.terminal_data.values())
     if snapshot.timens is not None:
         writer.write("TIMENS", [snapshot.timens], 0)
 

@@ -38,6 +38,8 @@ SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC | os.O_DIRECT | os.O_NOATIME
 _NOT_TO_REPEAT = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_ASYNC | os.O_CLOEXEC
 _OWNER_TID = 0
 _KEEP = 0xFFFF_FFFF
+_IN_A_MESSAGE = -1
+"""Instead of a files_id: what holds a file that is on its way."""
 
 
 class Numbers:
@@ -256,14 +258,24 @@ class _Groups:
                 self.holders.setdefault(group, set()).add(files_id)
                 self.members.setdefault(group, {})[entry.id] = entry
                 self.made_by.setdefault(entry.id, files_id)
+        self.beside[_IN_A_MESSAGE] = set()
+        for entry in _on_their_way(snapshot, kinds):
+            group = self.group_of[entry.id] = kinds[entry.type].together(entry)
+            self.holders.setdefault(group, set()).add(_IN_A_MESSAGE)
+            self.members.setdefault(group, {})[entry.id] = entry
+            self.made_by.setdefault(entry.id, _IN_A_MESSAGE)
 
     def held(self) -> Iterator[tuple[Hashable, list[fdtable_pb2.file_entry]]]:
-        """The groups that the nursery has to open, with their files."""
+        """The groups that the nursery has to open, with their files; last those that others may be in."""
         apart = self._apart()
-        for group, files_ids in self.holders.items():
-            entries = list(self.members[group].values())
-            if group in apart or len(files_ids) > 1 or any(self.kinds[entry.type].held for entry in entries):
+        for group in sorted(self.holders, key=self._carries):
+            files_ids, entries = self.holders[group], list(self.members[group].values())
+            shared = len(files_ids) > 1 or _IN_A_MESSAGE in files_ids
+            if group in apart or shared or any(self.kinds[entry.type].held for entry in entries):
                 yield group, entries
+
+    def _carries(self, group: Hashable) -> bool:
+        return any(self.kinds[entry.type].carries for entry in self.members[group].values())
 
     def _apart(self) -> set[Hashable]:
         """Those of files that have to be open beside each other, and are not in the table that completes them."""
@@ -277,6 +289,13 @@ class _Groups:
                     if other not in self.beside[self.made_by[entry.id]]:
                         found |= {group, self.group_of[other]}
         return found
+
+
+def _on_their_way(snapshot: Snapshot, kinds: Mapping[int, FileKind]) -> Iterator[fdtable_pb2.file_entry]:
+    """The files in queued messages."""
+    ids = (file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights)
+    for file_id in dict.fromkeys(ids):
+        yield _known(snapshot, kinds, file_id, f"file {file_id:#x} in a message")
 
 
 def _all(
@@ -335,11 +354,18 @@ def _entry(
     entry = snapshot.files.get(info.id)
     if entry is None or entry.type != info.type:
         raise ImageError("files.img", f"descriptor {info.fd} needs file {info.id:#x}, which is not there")
+    return _known(snapshot, kinds, info.id, f"descriptor {info.fd}")
+
+
+def _known(
+    snapshot: Snapshot, kinds: Mapping[int, FileKind], file_id: int, what: str
+) -> fdtable_pb2.file_entry:
+    entry = snapshot.files.get(file_id)
+    if entry is None:
+        raise ImageError("files.img", f"{what} is not there")
     if entry.type not in kinds:
         kind = fdtable_pb2.fd_types.Name(entry.type)
-        raise ImageError(
-            "files.img", f"descriptor {info.fd} is of the kind {kind}, which cannot be restored yet"
-        )
+        raise ImageError("files.img", f"{what} is of the kind {kind}, which cannot be restored yet")
     return entry
 
 

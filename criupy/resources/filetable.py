@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import elf, family, syscalls
 from criupy.linux.family import Kin
 from criupy.linux.procfs import mountinfo
-from criupy.model.snapshot import PipeData
+from criupy.model.snapshot import PipeData, SocketPacket
 from criupy.options import FileOptions
 from criupy.resources import locks, nameless
 from criupy.resources.locks import Locks
@@ -33,6 +33,7 @@ from criupy.resources.openfile import (
     OpenFile,
     Owner,
     open_files,
+    received,
     sort_of_link,
     unread,
 )
@@ -141,6 +142,11 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+    sk_queues: list[SocketPacket] = field(default_factory=list)
+    received: dict[int, int] = field(default_factory=dict)
+    """File ids of what came in messages, by our descriptors."""
+    ranks: dict[int, int] = field(default_factory=dict)
+    """By file id: what has to come after others in ``files`` has a higher one, others 0."""
     terminal_ids: dict[Lead, int] = field(default_factory=dict)
     remaps: Sequence[files_pb2.remap_file_path_entry] = ()
     locks: Sequence[files_pb2.file_lock_entry] = ()
@@ -180,6 +186,7 @@ class FileTable:
     def __init__(self, kinds: Mapping[str, FileKind], options: FileOptions) -> None:
         self._kinds = kinds
         self._options = options
+        self.allowed = options.outside
         self._last = 0
         self._collected: list[Collected] = []
         self._looks: list[tuple[OpenFile, Look]] = []
@@ -194,6 +201,11 @@ class FileTable:
         self._paths: dict[int, _Named] = {}
         self._path_ids: dict[Hashable, int] = {}
         self._seen: set[Hashable] = set()
+        self._asked: dict[Hashable, Any] = {}
+        self._on_their_way: list[int] = []
+        self._received: dict[int, int] = {}
+        self.until_the_end = ExitStack()
+        """What kinds need for the whole dump, and give back after it."""
         self.shmem = SharedMemory()
         self.segments = Segments()
         self.terminals = Terminals(shell_job=options.shell_job)
@@ -219,11 +231,33 @@ class FileTable:
         self._seen.add(key)
         return not seen
 
+    def once(self, key: Hashable, ask: Callable[[], T]) -> T:
+        """What ``ask`` has answered when it was asked for ``key`` first."""
+        if key not in self._asked:
+            self._asked[key] = ask()
+        answer: T = self._asked[key]
+        return answer
+
+    def receive(self, fds: Iterable[int]) -> None:
+        """Takes descriptors of ours that lead to files on their way in messages; these are dumped like others."""
+        self._on_their_way += fds
+
+    def close(self) -> None:
+        """Lets go of what the dump needed."""
+        self.until_the_end.close()
+        for fd in (*self._received, *self._on_their_way):
+            os.close(fd)
+        self._received.clear()
+        self._on_their_way.clear()
+
     def look_ahead(self, pid: int) -> None:
         """Before the freeze: opens what is going to be read then, which is half of the work."""
         with suppress(FileNotFoundError, ProcessLookupError):  # the freeze will say that the task is gone
             ahead = self._ahead[pid] = Ahead(family.speaker(pid))
             self._queues[pid] = [fd for fd, (_, _, link) in ahead.said.items() if self._loses_unread(link)]
+            links = [link for _, _, link in ahead.said.values()]
+            for kind in dict.fromkeys(self._kinds.values()):
+                kind.prepare(links, self)
 
     def _loses_unread(self, link: bytes) -> bool:
         kind = self._kinds.get(sort_of_link(link)) if link.startswith(b"anon_inode:") else None
@@ -253,19 +287,34 @@ class FileTable:
         if ahead is not None and ahead.pid != speaker:
             ahead = None  # the leader has ended since, and what was opened of it says nothing any more
         for file in open_files(speaker, ahead):
-            kind = find_kind(self._kinds, file)
-            if self._is_suspect(kind, file) and (
-                new := [*_obstacles(self._kinds, file, _comm(speaker), self._options)]
-            ):
-                obstacles += new
+            one = self._collect(file, obstacles, self._options)
+            if one is None:
                 continue
-            found.append((file, self._description(kind, file)))
+            found.append((file, one))
             if b"lock:" in file.info.rest:
-                self._locks.add(file, process.pid, found[-1][1].id)
+                self._locks.add(file, process.pid, one.id)
                 if file.stat is not None and locks.is_leased(file):
                     self._leased.add((file.stat.st_dev, file.stat.st_ino))
+        while self._on_their_way:  # in one of them may be others
+            fd = self._on_their_way.pop()
+            refused: list[Obstacle] = []
+            self._received[fd] = 0
+            one = self._collect(received(fd), refused, self._options._replace(file_locks=False))
+            obstacles += (each._replace(pid=speaker, what=f"{each.what} in a message") for each in refused)
+            if one is not None:
+                self._received[fd] = one.id
         if obstacles:
             raise NotDumpable(obstacles)
+
+    def _collect(self, file: OpenFile, obstacles: list[Obstacle], options: FileOptions) -> Collected | None:
+        """The description behind a descriptor; None if there is something in the way."""
+        kind = find_kind(self._kinds, file)
+        if self._is_suspect(kind, file) and (
+            new := [*_obstacles(self._kinds, file, comm_of(file.pid), options)]
+        ):
+            obstacles += new
+            return None
+        return self._description(kind, file)
 
     @staticmethod
     def _is_suspect(kind: FileKind, file: OpenFile) -> bool:
@@ -283,7 +332,7 @@ class FileTable:
     def all_are_known(self) -> None:
         """The descriptors of all tasks are collected.  Raises `NotDumpable`."""
         obstacles = [
-            Obstacle(file.pid, _comm(file.pid), _what(find_kind(self._kinds, file), file), why, hint)
+            Obstacle(file.pid, comm_of(file.pid), _what(find_kind(self._kinds, file), file), why, hint)
             for file, look in self._looks
             for why, hint in look(self._collected)
         ]
@@ -316,7 +365,7 @@ class FileTable:
         obstacles = [*self._misnamed()]
         if obstacles:
             raise NotDumpable(obstacles)
-        images = FileImages(tree, terminal_ids=self.terminals.ids())
+        images = FileImages(tree, received=self._received, terminal_ids=self.terminals.ids())
         for speaker, found_files in self._descriptors.items():
             for file, one in found_files:
                 images.open_at.setdefault((speaker, one.id), []).append(file.fd)
@@ -327,14 +376,15 @@ class FileTable:
                 one.kind.encode(one._replace(file=one.file._replace(owner=owner)), entry, images)
             except Astray as astray:
                 what = _what(one.kind, one.file)
-                obstacles.append(Obstacle(one.file.pid, _comm(one.file.pid), what, astray.why, astray.hint))
+                obstacles.append(Obstacle(one.file.pid, comm_of(one.file.pid), what, astray.why, astray.hint))
         if obstacles:
             raise NotDumpable(obstacles)
         self._encode_paths(images, writer)
         images.locks = self._locks.entries(tree.numbers)
         for file_id, inode_id in self._memory.items():
             images.files[file_id] = file_entry(file_id, inode_id, None)
-        images.files = dict(sorted(images.files.items()))
+        order = sorted(images.files, key=lambda file_id: (images.ranks.get(file_id, 0), file_id))
+        images.files = {file_id: images.files[file_id] for file_id in order}
         tables = {pid: number for number, pid in enumerate(self._descriptors, FIRST_FILES_ID)}
         images.files_ids = {pid: tables[holder] for pid, holder in self._table_of.items()}
         firsts = list(dict.fromkeys(self._fs_of.values()))
@@ -366,7 +416,7 @@ class FileTable:
         for _, name, found, pid, what in self._named():
             problem = name_problem(name, found)
             if problem:
-                yield Obstacle(pid, _comm(pid), f"{what}, {os.fsdecode(name)}", *problem)
+                yield Obstacle(pid, comm_of(pid), f"{what}, {os.fsdecode(name)}", *problem)
 
     def _named(self) -> Iterator[_Named]:
         """What is opened by its path, and has one."""
@@ -424,7 +474,7 @@ class FileTable:
             return self._path_ids[key]
         problem = nameless.problem(where, name, found, self._options)
         if problem:
-            raise NotDumpable([Obstacle(pid, _comm(pid), f"{what}, {os.fsdecode(name)}", *problem)])
+            raise NotDumpable([Obstacle(pid, comm_of(pid), f"{what}, {os.fsdecode(name)}", *problem)])
         file_id = self._path_ids[key] = self.new_id()
         self._paths[file_id] = _Named(file_id, name, found, pid, what)
         self.nameless.add(file_id, where, name, found)
@@ -524,7 +574,7 @@ def obstacles(kinds: Mapping[str, FileKind], pid: int, kin: Kin, options: FileOp
 
     ``pid``: or the thread that speaks for it.
     """
-    comm = _comm(pid)
+    comm = comm_of(pid)
     for file in open_files(pid):
         yield from _obstacles(kinds, file, comm, options)
         kind = find_kind(kinds, file)
@@ -593,7 +643,7 @@ def _is_owned_by(kin: Kin, owner: Owner) -> bool:
     return owner.pid in kin.pids or any(os.path.exists(f"/proc/{pid}/task/{owner.pid}") for pid in kin.pids)
 
 
-def _comm(pid: int) -> str:
+def comm_of(pid: int) -> str:
     with open(f"/proc/{pid}/comm", "rb") as file:
         return file.read().rstrip(b"\n").decode("utf-8", "backslashreplace")
 
@@ -606,6 +656,7 @@ class Refused:
     match: tuple[str, ...]
     hint: str = "close it before the dump, or stop what uses it"
     held: bool = False
+    carries: bool = False
     nameless: bool = False
     loses_unread: bool = False
 
@@ -618,6 +669,9 @@ class Refused:
 
     def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
         return entry.id
+
+    def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
+        return
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         yield "descriptors of this kind cannot be dumped yet", self.hint
@@ -636,7 +690,7 @@ class Refused:
 
     def collect(self, file: OpenFile, table: FileTable) -> Any:
         kinds = dict.fromkeys(self.match, self)
-        raise NotDumpable([*_obstacles(kinds, file, _comm(file.pid), FileOptions())])
+        raise NotDumpable([*_obstacles(kinds, file, comm_of(file.pid), FileOptions())])
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         raise AssertionError(f"{self.name} was collected")

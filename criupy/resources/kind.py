@@ -180,6 +180,11 @@ class FileKind(Protocol):
         return False
 
     @property
+    def carries(self) -> bool:
+        """Whether other files may be on their way in it, so that these are opened before it."""
+        return False
+
+    @property
     def nameless(self) -> bool:
         """Whether it has no name by which it could be opened again, and needs none."""
         return False
@@ -208,6 +213,10 @@ class FileKind(Protocol):
     def together(self, entry: fdtable_pb2.file_entry) -> Hashable:
         """The same for files that can only be opened together, as the ends of a pipe are."""
         return entry.id
+
+    def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
+        """Before the freeze: what would take time then.  ``links``: where descriptors of a running task lead."""
+        return
 
     def early(self, entry: fdtable_pb2.file_entry) -> bool:
         """Whether the nursery opens it while the tree grows, before it makes anything else."""

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import resource
+import socket
 import stat
 import struct
 import termios
@@ -58,6 +59,8 @@ class OpenFile(NamedTuple):
     stat: os.stat_result | None
     owner: Owner
     own: int
+    family: str = ""
+    """Of a socket: unix, inet..."""
 
     @property
     def flags(self) -> int:
@@ -77,7 +80,8 @@ class OpenFile(NamedTuple):
         if self.info.flags & os.O_PATH:
             return ("O_PATH",)
         if self.stat is None:
-            return (sort_of_link(self.link),)
+            word = sort_of_link(self.link)
+            return (f"{self.family} socket", word) if word == "socket" else (word,)
         if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
             return ("memfd",)
         word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
@@ -96,6 +100,24 @@ _SORTS = {
     stat.S_IFLNK: "symbolic link",
     stat.S_IFSOCK: "socket file",
 }
+
+
+_SOL_SOCKET, _SO_DOMAIN = 1, 39
+_FAMILIES: dict[int, str] = {
+    socket.AF_UNIX: "unix",
+    socket.AF_INET: "inet",
+    socket.AF_INET6: "inet6",
+    socket.AF_NETLINK: "netlink",
+    socket.AF_PACKET: "packet",
+}
+
+
+def _family(own: int) -> str:
+    sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, own)
+    try:
+        return _FAMILIES.get(sock.getsockopt(_SOL_SOCKET, _SO_DOMAIN), "other")
+    finally:
+        sock.detach()
 
 
 def sort_of_link(link: bytes) -> str:
@@ -179,6 +201,12 @@ def open_files(pid: int, ahead: Ahead | None = None) -> Iterator[OpenFile]:
         os.close(pidfd)
 
 
+def received(own: int) -> OpenFile:
+    """A file that has come to us in a message, by our descriptor."""
+    with _directory("/proc/self/fd") as links, _directory("/proc/self/fdinfo") as infos:
+        return _open_file(os.getpid(), own, own, links, infos, None)
+
+
 @contextmanager
 def _directory(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -198,7 +226,8 @@ def _open_file(pid: int, fd: int, own: int, links: int, infos: int, ahead: Ahead
         info, link = fdinfo.parse(text), os.readlink(b"%d" % fd, dir_fd=links)
     found = os.fstat(own) if link.startswith((b"/", UNREACHABLE)) else None
     owner = NOBODY if info.flags & os.O_PATH else _owner(own)
-    return OpenFile(pid, fd, link, info, found, owner, own)
+    family = _family(own) if link.startswith(b"socket:[") else ""
+    return OpenFile(pid, fd, link, info, found, owner, own, family)
 
 
 def _read(name: bytes, directory: int) -> bytes:

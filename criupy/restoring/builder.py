@@ -73,7 +73,8 @@ class _Builder:
             self._grow(self.common[Stage.TREE], shared)
         self.log.info(f"Created {len(self.living)} tasks")
         after_births()
-        run_queues([(nursery, self.common.get(Stage.HOLD, []))], shared)
+        for tid, run in groupby(self.common.get(Stage.HOLD, []), attrgetter("tid")):  # tasks help it
+            run_queues([(self.tree.processes[tid].leader, [*run])], shared)
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()

@@ -27,7 +27,7 @@ from criupy.log import Log, Report
 from criupy.model.plan import NURSERY, RestorePlan, Stage, TaskPlan
 from criupy.model.snapshot import Snapshot, load
 from criupy.model.tasktree import PASSING
-from criupy.options import RestoreOptions
+from criupy.options import Outside, RestoreOptions
 from criupy.planner import plan
 from criupy.resources import sysvshm, terminalrestore
 from criupy.resources.namespaces import timens
@@ -64,6 +64,7 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
     features = probe()
     with ImageDirectory(options.images_dir) as directory:
         snapshot = _load(directory)
+        FILE_KINDS.refuse_outside(snapshot, Outside(options.ext_unix_sk))
         clocks = None if options.host_clocks else timens.initial()
         segments = sysvipc.segments()
         the_plan = plan(snapshot, features, clocks, segments)
@@ -161,7 +162,7 @@ def _create(
         )
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()
-        guard = partial(_guard_segments, last, the_plan, tree)
+        guard = partial(_guard_others, last, the_plan, tree)
         build(the_plan, tree, log, report, after_births=guard)
         root = tree.processes[the_plan.tasks[0].pid].pid
         hooks.act("post-restore", root)
@@ -187,18 +188,22 @@ def _after(hooks: Hooks, moment: Moment, root: int, log: Log) -> None:
         log.error(str(error))
 
 
-def _guard_segments(last: ExitStack, the_plan: RestorePlan, tree: StubTree) -> None:
-    """What a restore makes dies with its tasks, and they with criupy; but System V segments do not."""
-    if not any(step.call == "shmat" for step in the_plan.steps):
-        return
+def _guard_others(last: ExitStack, the_plan: RestorePlan, tree: StubTree) -> None:
+    """What a restore makes dies with its tasks, and they with criupy; but segments and paths of sockets do not."""
     nursery = tree.processes[NURSERY]
     pids = [tree.processes[task.pid].pid for task in the_plan.tasks]
-    settle = sysvshm.aftermath(the_plan.steps, nursery.pid)
+    settles = [FILE_KINDS.aftermath(the_plan.steps)]
+    if any(step.call == "shmat" for step in the_plan.steps):
+        settles.append(sysvshm.aftermath(the_plan.steps, nursery.pid))
+    needed = [settle for settle in settles if settle is not None]
+    if not needed:
+        return
 
     def undo() -> None:
         guardian.end(nursery.pidfd)  # it may be about to make one
         if guardian.are_dead(pids):  # and have not just been let go
-            settle()
+            for settle in needed:
+                settle()
 
     last.enter_context(guardian.unless_done(undo))
 

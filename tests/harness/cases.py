@@ -53,6 +53,25 @@ BEYOND_CRIU = {
 WATCHED = "looks for the files of an epoll instance in the first of its processes only"
 LEADERLESS = "refuses a process whose main thread has ended"
 SEGMENTS = "dumps System V segments only with an IPC namespace"
+# Sockets, with images that both write.
+SOCKETS = [
+    *(Case("unix_sockets.c", {"TYPE": kind}) for kind in ("stream", "dgram", "seqpacket")),
+    *(
+        Case(
+            "unix_sockets.c",
+            {"TYPE": kind, "BEYOND_CRIU": "1"},
+            not_criu="loses names of connections and senders",
+        )
+        for kind in ("stream", "dgram", "seqpacket")
+    ),
+    Case("unix_messages.c"),
+    *(
+        Case("unix_messages.c", {"BEYOND_CRIU": "1"} | more, not_criu="refuses messages with credentials")
+        for more in ({}, {"OWN_PIDS": "1"})
+    ),
+    Case("unix_names.c"),
+    Case("unix_names.c", {"BEYOND_CRIU": "1"}, not_criu="does not restore SO_PEEK_OFF and SO_TIMESTAMP"),
+]
 CASES = [
     *map(Case, PROGRAMS),
     *(Case(program, {"BEYOND_CRIU": "1"}, not_criu=reason) for program, reason in BEYOND_CRIU.items()),
@@ -61,6 +80,7 @@ CASES = [
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
     Case("epoll_strays.c", not_criu="takes one number for two registrations of a file"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
+    *SOCKETS,
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
@@ -126,6 +146,11 @@ TREES = [
     Case("tree_watchers.c", not_criu=WATCHED),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
     Case("tree_deleted.c"),
+    Case("tree_sockets.c"),
+    *(
+        Case("tree_sockets.c", {"BEYOND_CRIU": "1"} | more, not_criu="does not restore credentials of peers")
+        for more in ({}, {"OWN_PIDS": "1"})
+    ),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),

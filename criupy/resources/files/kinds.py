@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from criupy.errors import Obstacle
@@ -11,11 +11,12 @@ from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import fdinfo
 from criupy.model.plan import Step
 from criupy.model.snapshot import Snapshot
-from criupy.options import FileOptions
+from criupy.options import FileOptions, Outside
 from criupy.resources import filetable, locks, terminal
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
-from criupy.resources.files import fs, pipe
+from criupy.resources.files import fs, pipe, unixmaking, unixsock
 from criupy.resources.files.checks import FileCheck, checks
+from criupy.resources.files.unixmaking import PathCheck
 from criupy.resources.kind import FileKind, PlanSubject
 from criupy.resources.openfile import OpenFile, open_files
 
@@ -47,8 +48,9 @@ class FileKinds:
             said += (f"task {file.pid}, fd {file.fd} ({kind.name}): {line}" for line in kind.warnings(file))
             yield file
 
-    def outside(self, pids: Iterable[int], *, shell_job: bool) -> Iterator[Obstacle]:
+    def outside(self, pids: Iterable[int], allowed: Outside, *, shell_job: bool) -> Iterator[Obstacle]:
         """What of the files of running tasks, all that are dumped, is connected to others."""
+        yield from unixsock.obstacles(pids, allowed)
         yield from terminal.obstacles(terminal.find(pids), shell_job=shell_job)
 
     def table(self, options: FileOptions = _USUAL) -> filetable.FileTable:
@@ -71,9 +73,18 @@ class FileKinds:
         """The locks of a task."""
         return locks.plan(subject)
 
-    def checks(self, snapshot: Snapshot, *, build_ids: bool = True) -> Iterator[FileCheck]:
+    def aftermath(self, steps: Iterable[Step]) -> Callable[[], None] | None:
+        """What takes away that a restore which has failed would leave behind; None: it leaves nothing."""
+        return unixmaking.aftermath(steps)
+
+    def refuse_outside(self, snapshot: Snapshot, allowed: Outside) -> None:
+        """`UsageError` if something is to be connected to others, and may not be."""
+        unixmaking.refuse_outside(snapshot, allowed)
+
+    def checks(self, snapshot: Snapshot, *, build_ids: bool = True) -> Iterator[FileCheck | PathCheck]:
         """What has to hold on this machine before anything is created."""
-        return checks(snapshot, self._by_type, build_ids=build_ids)
+        yield from checks(snapshot, self._by_type, build_ids=build_ids)
+        yield from unixmaking.checks(snapshot)
 
     def check_locks(self, snapshot: Snapshot) -> None:
         """Raises `RestoreError` for a lock that somebody else holds."""
