@@ -237,8 +237,12 @@ class _Groups:
         apart = self._apart()
         for group, files_ids in self.holders.items():
             entries = list(self.members[group].values())
-            if group in apart or len(files_ids) > 1 or any(self.kinds[entry.type].held for entry in entries):
+            if group in apart or len(files_ids) > 1 or any(map(self._is_held, entries)):
                 yield group, entries
+
+    def _is_held(self, entry: fdtable_pb2.file_entry) -> bool:
+        kind = self.kinds[entry.type]
+        return kind.held or kind.early(entry)
 
     def _apart(self) -> set[Hashable]:
         """Those of files that have to be open beside each other, and are not in the table that completes them."""

@@ -92,6 +92,12 @@ class Astray(Exception):
         self.why, self.hint = why, hint
 
 
+SHARED_IN_OWN_PIDS = (
+    "several processes in a pid namespace of their own share it, which cannot be dumped yet",
+    "let all but one of them close it",
+)
+
+
 class Collected(NamedTuple):
     """An open file description: its id, one descriptor that leads to it, and what its kind has found out."""
 
@@ -137,6 +143,11 @@ class FileImages:
     fs_ids: dict[int, int] = field(default_factory=dict)
     pipes_data: dict[int, PipeData] = field(default_factory=dict)
     fifo_data: dict[int, PipeData] = field(default_factory=dict)
+
+    def is_shared_in_own_pids(self, file_id: int) -> bool:
+        """Whether several tables have a file, and who would open it for them sees other pids than they."""
+        return self.tree.numbers.differ and sum(file_id == key for _, key in self.open_at) > 1
+
     terminal_ids: dict[Lead, int] = field(default_factory=dict)
 
 

@@ -64,10 +64,12 @@ CASES = [
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
 # Those that hold numbers of tasks are also run in a pid namespace of their own.
-WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+WITH_NUMBERS = {
+    "posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c", "inotify.c",
+}  # fmt: skip
 TREES_WITH_NUMBERS = {
     "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
-    "tree_dead_leader.c", "tree_deep.c", "tree_shared_memory.c", "tree_terminal.c",
+    "tree_dead_leader.c", "tree_deep.c", "tree_shared_memory.c", "tree_terminal.c", "process_descriptors.c",
 }  # fmt: skip
 
 

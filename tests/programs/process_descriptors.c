@@ -54,9 +54,14 @@ static void in_child(void *other)
 {
 	if (other != NULL)
 		brother = pidfd(*(pid_t *)other, 0);
+	if (getenv("OWN_PIDS") != NULL) /* what is shared there is not dumped yet */
+		for (int fd = 3; fd < 200; fd++)
+			if (fd != brother && fd != set_up_ends[1])
+				close(fd);
 	is_set_up();
 	until("child");
-	CHECK_EQ(signals(own, 0), 0);
+	if (getenv("OWN_PIDS") == NULL)
+		CHECK_EQ(signals(own, 0), 0);
 	if (brother >= 0)
 		CHECK_EQ(signals(brother, 0), 0);
 	did("child");

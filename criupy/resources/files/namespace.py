@@ -6,23 +6,21 @@ Image: ``ns_file_entry`` in ``files.img``; ``ns_id`` is one of those in ``ids-PI
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2
-from criupy.model.plan import Step, path
+from criupy.model.plan import NURSERY, Step, path
 from criupy.resources.fileplan import AT_FDCWD, TablePlan
-from criupy.resources.filetable import Astray, Collected, FileImages
+from criupy.resources.filetable import SHARED_IN_OWN_PIDS, Astray, Collected, FileImages
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
-from criupy.resources.pidnumbers import has_other_numbers
 
 _CLONE_FLAGS = {
     "time": 0x80, "mnt": 0x20000, "cgroup": 0x2000000, "uts": 0x4000000, "ipc": 0x8000000, "user": 0x10000000,
     "pid": 0x20000000, "net": 0x40000000,
 }  # fmt: skip
 """CLONE_NEW*.  Source: Linux include/uapi/linux/sched.h."""
-_OWN_PIDS = "is in a pid namespace of its own, which cannot be dumped yet", "close it before the dump"
 _KINDS = {flag: kind for kind, flag in _CLONE_FLAGS.items()}
 
 
@@ -44,29 +42,28 @@ class NamespaceFile(FileKind):
                 "close it before the dump",
             )
 
-    def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
-        if any(map(has_other_numbers, pids)):
-            yield _OWN_PIDS
-
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         kind, inode = _of(one.file)
         nsf = entry.nsf
-        if images.tree.numbers.differ:
-            raise Astray(*_OWN_PIDS)
+        if images.is_shared_in_own_pids(one.id):
+            raise Astray(*SHARED_IN_OWN_PIDS)
         nsf.id, nsf.ns_id, nsf.ns_cflag = one.id, images.tree.namespace(kind, inode), _CLONE_FLAGS[kind]
         nsf.flags = one.file.flags
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
         nsf, task = entry.nsf, table.snapshot.root
         kind = _KINDS.get(nsf.ns_cflag)
-        if table.snapshot.has_own_pids:
-            raise ImageError("files.img", f"namespace file {entry.id:#x} {_OWN_PIDS[0]}")
         if kind is None or task.ids is None or getattr(task.ids, f"{kind}_ns_id") != nsf.ns_id:
             raise ImageError(
                 "files.img",
                 f"file {entry.id:#x} is a namespace in which no task lives, and cannot be restored yet",
             )
-        name = path(b"/proc/%d/ns/%s" % (task.pid, kind.encode()))
+        holder = b"self"
+        if table.subject.tid == NURSERY:  # it lives elsewhere, and knows the root by number
+            if table.snapshot.has_own_pids:
+                raise ImageError("files.img", f"namespace file {entry.id:#x}: {SHARED_IN_OWN_PIDS[0]}")
+            holder = b"%d" % task.pid
+        name = path(b"/proc/%s/ns/%s" % (holder, kind.encode()))
         yield table.opens(entry.id, "openat", AT_FDCWD, name, nsf.flags, 0, about=f"{kind} namespace")
 
 

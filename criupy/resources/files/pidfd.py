@@ -1,9 +1,10 @@
 """pidfd_open(2): a descriptor that means a process.
 
 Image: ``pidfd_entry`` in ``files.img``; the inode number says which of those that lead to the dead mean the same one.
-The nursery opens all of them.  For each dead process it makes one that ends at once.
+For each dead process the nursery makes one that ends at once.
 
-Not kept: how a dead process has ended (PIDFD_GET_INFO).
+Not kept: how a dead process has ended (PIDFD_GET_INFO).  Refused: those that lead to a thread beside the leader, or out
+of the tree; those that several processes have, in a pid namespace of their own, whose numbers the nursery does not see.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from criupy.images.pb import fdtable_pb2
 from criupy.linux.abi import WALL
 from criupy.linux.family import descends
 from criupy.linux.procfs import fdinfo
-from criupy.model.plan import Ref, Stage, Step, clone_args
+from criupy.model.plan import NURSERY, Ref, Stage, Step, clone_args
 from criupy.resources.fileplan import TablePlan
-from criupy.resources.filetable import Astray, Collected, FileImages
+from criupy.resources.filetable import SHARED_IN_OWN_PIDS, Astray, Collected, FileImages
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
-from criupy.resources.pidnumbers import has_other_numbers
 
 _PIDFD_THREAD = os.O_EXCL
 _GIVEN = os.O_NONBLOCK | _PIDFD_THREAD
@@ -30,14 +30,12 @@ _INO_MASK = 0xFFFF_FFFF
 _PASSING = 1 << 41
 """From here on: tasks that are made to end, by the inode number that their descriptors had."""
 _HINT = "close it, or dump both together"
-_OWN_PIDS = "is in a pid namespace of its own, which cannot be dumped yet", "close it before the dump"
 
 
 class Pidfd(FileKind):
     name = "pidfd"
     match = ("pidfd", "anon_inode:[pidfd]")
     type = fdtable_pb2.PIDFD
-    held = True
 
     def identity(self, file: OpenFile) -> tuple[Hashable, ...]:
         return (file.info.ino,)
@@ -59,31 +57,31 @@ class Pidfd(FileKind):
         pid, known = fdinfo.pidfd_pid(file.info.rest), {*pids}
         if pid > 0 and not descends(pid, known) and not descends(pid, {*map(_process, known)}):
             yield _stranger(pid)
-        elif any(map(has_other_numbers, known)):
-            yield _OWN_PIDS
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         pid, pidfd = fdinfo.pidfd_pid(one.file.info.rest), entry.pidfd
         if pid > 0 and pid not in images.tree.pids and _is_process(pid):
             raise Astray(*_stranger(pid))
-        if images.tree.numbers.differ:
-            raise Astray(*_OWN_PIDS)
-        pidfd.id, pidfd.ino, pidfd.nspid = one.id, one.file.info.ino & _INO_MASK, pid
+        if pid > 0 and images.is_shared_in_own_pids(one.id):
+            raise Astray(*SHARED_IN_OWN_PIDS)
+        pidfd.id, pidfd.ino = one.id, one.file.info.ino & _INO_MASK
+        pidfd.nspid = images.tree.numbers.inside(pid) if pid > 0 else pid
         pidfd.flags = one.file.flags & ~os.O_ACCMODE
         pidfd.fown.CopyFrom(one.file.owner.message())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
-        if table.snapshot.has_own_pids:
-            raise ImageError("files.img", f"pidfd {entry.id:#x} {_OWN_PIDS[0]}")
         if self.early(entry):
             yield from self._plan_dead(entry, table)
             return
+        if table.snapshot.has_own_pids and table.subject.tid == NURSERY:
+            raise ImageError("files.img", f"pidfd {entry.id:#x}: {SHARED_IN_OWN_PIDS[0]}")
         pid = entry.pidfd.nspid
         if pid not in {task.pid for task in table.snapshot.tasks}:
             raise ImageError(
                 "files.img", f"pidfd {entry.id:#x} leads to {pid}, which is not in the image set"
             )
-        yield table.opens(entry.id, "pidfd_open", pid, entry.pidfd.flags & _GIVEN, about=f"pidfd of {pid}")
+        given = entry.pidfd.flags & _GIVEN
+        yield table.opens(entry.id, "pidfd_open", pid, given, cloexec=True, about=f"pidfd of {pid}")
         yield from self._rest(entry, table)
 
     def _plan_dead(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
