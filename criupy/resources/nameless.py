@@ -82,6 +82,8 @@ def problem(
     way: str | int, link: bytes, found: os.stat_result, options: FileOptions
 ) -> tuple[str, str] | None:
     """Why such a file cannot be dumped, and a way out; None if it can, or is no such file."""
+    if not link.startswith(b"/"):
+        return None  # out of sight, which others see to
     is_deleted = is_ghost(way, link, found)
     if not is_deleted and not has_lost_its_name(way, link, found):
         return None
@@ -177,6 +179,8 @@ class Nameless:
         """
         if found.st_nlink and not link.endswith(DELETED) and _SILLY not in link:
             return  # as nearly all are
+        if not link.startswith(b"/"):
+            return
         key = found.st_dev, found.st_ino
         if key not in self._ghosts and key not in self._links:
             if is_ghost(way, link, found):

@@ -69,6 +69,18 @@ def test_another_name(file, tmp_path):
     assert nameless.problem(*look(file), FileOptions(link_remap=True)) is None
 
 
+def test_what_is_out_of_sight_is_nobodys(file, tmp_path):
+    """Others say that it cannot be reached."""
+    os.link(tmp_path / "file", tmp_path / "other")
+    os.unlink(tmp_path / "file")
+    fd, _, stat_ = look(file)
+    allowed = FileOptions(link_remap=True)
+    assert nameless.problem(fd, b"(unreachable)/file (deleted)", stat_, allowed) is None
+    found = nameless.Nameless(allowed, lambda: 1)
+    found.add(5, fd, b"(unreachable)/file (deleted)", stat_)
+    assert 5 not in found
+
+
 def test_a_silly_name_goes_with_who_has_it(tmp_path, monkeypatch):
     """NFS renames what is deleted while it is open."""
     fd = os.open(tmp_path / ".nfs0000000001", os.O_RDWR | os.O_CREAT)
