@@ -247,6 +247,42 @@ time.sleep(1000)
 """
 
 
+UNSEEN = """
+import fcntl, os, termios, time
+master, slave = os.openpty()
+if os.fork():
+    os.close(slave)
+    time.sleep(1000)
+os.setsid()
+fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+os.close(slave), os.close(master)
+print(os.getpid(), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_session_whose_terminal_nobody_has_open(criupy, images):
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNSEEN],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    leader = 0
+    try:
+        assert process.stdout is not None
+        leader = int(process.stdout.readline())
+        done = dump_of(criupy, leader, images, "--leave-running")
+        assert done.returncode == 0, done
+        assert f"task {leader}: nobody has the pseudo terminal of its session open" in done.output
+    finally:
+        if leader > 1:
+            os.kill(leader, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+
+
 def test_a_hung_up_dev_tty(criupy, images):
     process = subprocess.Popen(
         [sys.executable, "-c", HUNG_UP],
