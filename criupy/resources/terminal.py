@@ -147,6 +147,27 @@ def obstacles(ends: Iterable[Found], *, shell_job: bool) -> Iterator[Obstacle]:
                 yield end.obstacle(why, "dump the tree that has both, or end that process")
 
 
+def warnings(pids: Iterable[int]) -> Iterator[str]:
+    """Of sessions whose terminal nobody has open, so that it cannot be seen which one it is."""
+    pids = list(pids)
+    leaders = {pid: device for pid in pids if (device := _led(pid))}
+    seen = {end.lead.device for end in find(pids)} if leaders else set()
+    for pid, device in leaders.items():
+        if device not in seen:
+            yield f"task {pid}: nobody has the {tty.noun(device)} of its session open, so it comes back without one"
+
+
+def _led(pid: int) -> int:
+    """The terminal of the session that a task leads, if it does; 0 for none."""
+    with (
+        suppress(FileNotFoundError, ProcessLookupError),
+        open(f"/proc/{pid}/stat", "rb", buffering=0) as file,
+    ):
+        task = procfs.stat(file.read())
+        return task.terminal if task.session == pid else 0
+    return 0
+
+
 def _outsider(end: Found, *, shell_job: bool) -> Obstacle:
     noun = tty.noun(end.lead.device)
     if shell_job:

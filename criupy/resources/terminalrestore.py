@@ -53,9 +53,7 @@ class Terminals:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        used = {info.id for task in snapshot.tasks for info in snapshot.fds(task)}
-        entries = (snapshot.files[number] for number in sorted(used) if number in snapshot.files)
-        self.files = [entry for entry in entries if entry.type == fdtable_pb2.TTY]
+        self.files = [entry for entry in snapshot.files.values() if entry.type == fdtable_pb2.TTY]
         self.masters: dict[int, fdtable_pb2.file_entry] = {}
         """By N of /dev/pts/N."""
         for entry in self.files:

@@ -15,6 +15,7 @@ BUILT = ROOT / "build" / "programs"
 CFLAGS = ("-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread")
 # What scripts call that a small Debian may lack.
 TOOLS = {
+    "tmux_server.sh": ["bash", "tmux"],
     "bash_pipeline.sh": ["bash"],
     "make_builds.sh": ["bash", "make"],
     "followers.sh": ["bash", "inotifywait"],

@@ -8,13 +8,24 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from harness.engine import EngineError
 from harness.observe import TreeObservation, assert_unharmed
 from harness.target import wait_until
-from harness.window import PROMPT, SHELL, Window, a_job, children, foreground, sleeping_child, terminal
+from harness.window import (
+    PROMPT,
+    SHELL,
+    Screen,
+    Window,
+    a_job,
+    children,
+    foreground,
+    sleeping_child,
+    terminal,
+)
 
 from criupy.linux import tty
 
@@ -45,9 +56,10 @@ def test_job_control(target, criupy, images):
     sleeping_child(shell, "cat")
     window.run("hello")
     window.expect("hello\r\n")
-    again(process, criupy, images)
-    window.run("on it goes")
-    window.expect("on it goes\r\n")
+    for turn in range(CYCLES):
+        again(process, criupy, images)
+        window.run(f"on it goes {turn}")
+        window.expect(f"on it goes {turn}\r\n")
     window.type("\x1a")
     window.expect("Stopped")
     window.expect(PROMPT)
@@ -127,6 +139,75 @@ def test_a_job_in_raw_mode(place, criupy, images):
         wait_until("the text is there", lambda: text.exists() and text.read_text() == "one line more\n")
         screen.expect("1\r\n")
         screen.expect(PROMPT)
+
+
+@dataclass
+class Pane(Screen):
+    """A window of a tmux server: all that a client would see of it now."""
+
+    directory: Path = Path()
+    number: int = 0
+
+    def shown(self):
+        return tmux(self.directory, "capture-pane", "-p", "-t", f":{self.number}").encode()
+
+    def expect(self, pattern, *, timeout=30.0):
+        self.seen = 0
+        return super().expect(pattern, timeout=timeout)
+
+    def type(self, text):
+        tmux(self.directory, "send-keys", "-t", f":{self.number}", "-l", text)
+
+
+def tmux(directory, *command):
+    """One command of a client, which does not look for a terminal of its own."""
+    done = subprocess.run(
+        ["tmux", "-S", directory / "socket", *command],
+        env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_tmux(target, criupy, images):
+    """A server with three windows: an editor, a program that shows something new all the time, a shell with a job."""
+    pytest.importorskip("criupy.resources.files.unixsock", reason="unix sockets are not dumped yet")
+    for program in ("vim", "top"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing")
+    process = target("tmux_server.sh", TERM="xterm", HOME="/nonexistent")
+    place = process.directory
+    wait_until("the server listens", (place / "socket").exists)
+    tmux(place, "new-session", "-d", "-x", "80", "-y", "24", "-c", str(place), "vim -u NONE -N -n text")
+    tmux(place, "new-window", "-d", "-c", str(place), "top -d 0.5")
+    tmux(place, "new-window", "-d", "-c", str(place), f"env PS1='{PROMPT}' HISTFILE= {SHELL}")
+    assert tmux(place, "display", "-p", "#{pid}").strip() == str(process.pid)
+    editor, top, shell = (Pane(directory=place, number=number) for number in range(3))
+    editor.expect("New")
+    editor.type("ione line")
+    editor.expect("one line")
+    shell.expect(PROMPT.rstrip())
+    shell.type("cat\n")
+    shell.expect("cat\n")
+    sleeping_child(int(tmux(place, "display", "-p", "-t", ":2", "#{pane_pid}")), "cat")
+    for turn in range(CYCLES):
+        top.expect("load average")
+        again(process, criupy, images)
+        editor.type(" more")
+        editor.expect("one line" + " more" * (turn + 1))
+        shell.type(f"turn {turn}\n")
+        shell.expect(f"turn {turn}\nturn {turn}\n")
+    tmux(place, "send-keys", "-t", ":2", "C-c")
+    shell.expect(r"\^C\n" + PROMPT.rstrip())
+    tmux(place, "send-keys", "-t", ":0", "Escape", ":wq", "Enter")
+    text = place / "text"
+    wait_until("it is written", lambda: text.exists() and text.read_text() == f"one line{' more' * CYCLES}\n")
+    tmux(place, "kill-server")
+    process.wait_gone()
 
 
 # What cannot be
@@ -245,6 +326,42 @@ os.close(slave), os.open("/dev/tty", os.O_RDWR), os.close(master)
 print("ready", flush=True)
 time.sleep(1000)
 """
+
+
+UNSEEN = """
+import fcntl, os, termios, time
+master, slave = os.openpty()
+if os.fork():
+    os.close(slave)
+    time.sleep(1000)
+os.setsid()
+fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+os.close(slave), os.close(master)
+print(os.getpid(), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_session_whose_terminal_nobody_has_open(criupy, images):
+    process = subprocess.Popen(
+        [sys.executable, "-c", UNSEEN],
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    leader = 0
+    try:
+        assert process.stdout is not None
+        leader = int(process.stdout.readline())
+        done = dump_of(criupy, leader, images, "--leave-running")
+        assert done.returncode == 0, done
+        assert f"task {leader}: nobody has the pseudo terminal of its session open" in done.output
+    finally:
+        if leader > 1:
+            os.kill(leader, signal.SIGKILL)
+        process.kill()
+        process.communicate()
 
 
 def test_a_hung_up_dev_tty(criupy, images):

@@ -37,7 +37,8 @@ class FileKinds:
 
     def warnings(self, pids: Iterable[int], features: KernelFeatures) -> Iterator[str]:
         """What about the files of running tasks, all that are dumped, will come back only as near as can be."""
-        said: list[str] = []
+        pids, said = list(pids), list[str]()
+        yield from terminal.warnings(pids)
         yield from pipe.warnings(self._warned(pids, said), features)
         yield from said
 

@@ -3,7 +3,9 @@
 Image: ``tty_file_entry`` in ``files.img`` beside the ``reg_file_entry`` of its path.  What they lead to is the matter
 of `criupy.resources.terminal`.
 
-Not kept: a status of packet mode that nobody has read; input beyond what a terminal holds.
+Not kept: a status of packet mode that nobody has read.  Refused: a slave whose master is outside of the tree, and a
+serial line, unless it is the one terminal of --shell-job; a master whose slave somebody outside has; a console of an X
+server; line disciplines for networks; /dev/tty of a terminal that is gone.
 """
 
 from __future__ import annotations
