@@ -138,12 +138,15 @@ static void check_credentials(void)
 
 #define MANY 200
 static size_t flooded;
+static int pairs[MANY][2];
 
 static void set_up_queues(void)
 {
 	static char page[5000];
 	ssize_t sent;
 
+	for (int i = 0; i < MANY; i++)
+		pair(SOCK_STREAM, pairs[i]);
 	pair(SOCK_SEQPACKET, crowd);
 	for (int i = 0; i < MANY; i++) {
 		memset(page, i, sizeof(page));
@@ -167,6 +170,8 @@ static void check_queues(void)
 		CHECK_EQ((unsigned char)got[0], i);
 	}
 	check_empty(crowd[1]);
+	for (int i = 0; i < MANY; i++)
+		check_sends(pairs[i][0], pairs[i][1], "to and fro");
 	CHECK(ioctl(flood[1], FIONREAD, &length) == 0);
 	CHECK_EQ(length, flooded);
 	for (size_t at = 0; at < flooded;) {

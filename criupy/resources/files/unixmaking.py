@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,6 +41,8 @@ _DEFAULT_BUFFER = 100_000
 _OVERHEAD = 4096
 """Of one message, more than the kernel takes for it."""
 _LONGEST_WRITE = 1 << 16
+_PAIRS = 126
+"""In a message can be 253 files.  Source: Linux include/net/scm.h, ``SCM_MAX_FD``."""
 _MAILBOX = -1
 """In place of a file id."""
 
@@ -121,11 +123,18 @@ class _Making:
         orphans = [usk for usk in alone if self._is_orphan(usk)]
         others = [usk for usk in alone if not self._is_orphan(usk)]
         for usk in others:
-            yield from self._create(usk)
+            yield self._socket(usk)
+            yield from self._bind(usk)
+        for usk in others:
+            if usk.state == LISTEN:
+                yield from self._listen(usk)
+        yield from self._make_pairs(
+            [pair for pair in pairs if self.world.listener_of(pair[0]) is None], orphans
+        )
         for one, other in pairs:
-            yield from self._connect_pair(one, other)
-        for usk in orphans:
-            yield from self._create_orphan(usk)
+            listener = self.world.listener_of(one)
+            if listener is not None:
+                yield from self._accept(one, other, listener)
         yield from self._connect_pending(others)
         for usk in self.socks:
             yield from self._fill(usk)
@@ -161,14 +170,10 @@ class _Making:
 
     # Making
 
-    def _create(self, usk: Usk) -> Iterator[Step]:
-        yield self._socket(usk)
-        yield from self._bind(usk)
-        if usk.state == LISTEN:
-            if not usk.name:
-                raise ImageError("files.img", f"{_about(usk)} listens without a name")
-            backlog = min(usk.backlog, 0x7FFF_FFFF)
-            yield from self._as(self._who(usk, usk), usk, "listen", backlog)
+    def _listen(self, usk: Usk) -> Iterator[Step]:
+        if not usk.name:
+            raise ImageError("files.img", f"{_about(usk)} listens without a name")
+        yield from self._as(self._who(usk, usk), usk, "listen", min(usk.backlog, 0x7FFF_FFFF))
 
     def _socket(self, usk: Usk) -> Step:
         return self.table.opens(usk.id, "socket", AF_UNIX, usk.type | _SOCK_NONBLOCK, 0, about=_about(usk))
@@ -198,12 +203,8 @@ class _Making:
                 raise ImageError("files.img", f"{_about(usk)} has a relative path, and no directory for it")
             yield self.table.step("chdir", path(usk.name_dir), about=_about(usk))
 
-    def _connect_pair(self, one: Usk, other: Usk) -> Iterator[Step]:
-        """``one`` is accepted by its listener; if it has none, they are made as a pair."""
-        listener = self.world.listener_of(one)
-        if listener is None:
-            yield from self._socketpair(one, other)
-            return
+    def _accept(self, one: Usk, other: Usk, listener: Usk) -> Iterator[Step]:
+        """``one`` is accepted by its listener."""
         table = self.table
         yield self._socket(other)
         yield from self._bind(other)
@@ -211,18 +212,29 @@ class _Making:
         waiting = table.at[listener.id]
         yield table.opens(one.id, "accept4", waiting, 0, 0, _SOCK_NONBLOCK, about=_about(one))
 
-    def _socketpair(self, one: Usk, other: Usk) -> Iterator[Step]:
-        numbers = yield from self._make_pair(self._who(one, other), one)
-        for usk, number in zip((one, other), numbers, strict=True):
-            self.table.settle(usk.id, number)
-            yield from self._bind(usk)
+    def _make_pairs(self, pairs: Iterable[tuple[Usk, Usk]], orphans: Iterable[Usk]) -> Iterator[Step]:
+        """Who has nobody at the other end has somebody there as long as something has to be sent to it."""
+        wanted: dict[Who, list[tuple[Usk, Usk | None]]] = {}
+        for one, other in pairs:
+            wanted.setdefault(self._who(one, other), []).append((one, other))
+        for one in orphans:
+            wanted.setdefault(self._who(one, one), []).append((one, None))
+        for who, own in wanted.items():
+            for at in range(0, len(own), _PAIRS):
+                some = own[at : at + _PAIRS]
+                yield from self._socketpairs(who, [one for one, _ in some])
+                for ends in some:
+                    numbers = self.table.numbers.take(), self.table.numbers.take()
+                    yield from self._settle(ends, numbers)
 
-    def _create_orphan(self, usk: Usk) -> Iterator[Step]:
-        """Somebody is there as long as something has to be sent to it."""
-        mine, other = yield from self._make_pair(self._who(usk, usk), usk)
-        self.table.settle(usk.id, mine)
-        self.temporary[usk.id] = other
-        yield from self._bind(usk)
+    def _settle(self, ends: tuple[Usk, Usk | None], numbers: tuple[int, int]) -> Iterator[Step]:
+        for usk, number in zip(ends, numbers, strict=True):
+            if usk is None:
+                assert ends[0] is not None
+                self.temporary[ends[0].id] = number
+            else:
+                self.table.settle(usk.id, number)
+                yield from self._bind(usk)
 
     def _connect_pending(self, others: Iterable[Usk]) -> Iterator[Step]:
         """Who waits to be accepted, in the order in which they came."""
@@ -264,22 +276,28 @@ class _Making:
         if who.pid != NURSERY:
             yield self._borrow(who, number, 0, about)
             number = 0
-        yield from self._with_ids(who, table.step(call, number, *args, about=about))
+        yield from self._with_ids(who, [table.step(call, number, *args, about=about)])
         if who.pid != NURSERY:
             yield table.step("close", number, about=about)._replace(tid=who.pid)
 
-    def _make_pair(self, who: Who, usk: Usk) -> Generator[Step, None, tuple[int, int]]:
-        """The same of socketpair(2), whose answers the nursery takes over by a message; returns its numbers."""
-        table, about = self.table, _about(usk)
-        kind = usk.type | _SOCK_NONBLOCK
-
-        def socketpair(key: int) -> Step:
-            ends = Out(Ref("socketpair", key), 8)
-            return table.step("socketpair", AF_UNIX, kind, 0, ends, expect=0, about=about)
-
+    def _socketpairs(self, who: Who, socks: Sequence[Usk]) -> Iterator[Step]:
+        """Pairs that a task makes; the nursery takes them over by a message, and has them at the next numbers."""
+        table, about = self.table, "pairs of unix sockets"
+        steps = [
+            table.step(
+                "socketpair",
+                AF_UNIX,
+                usk.type | _SOCK_NONBLOCK,
+                0,
+                Out(Ref("socketpair", usk.id), 8),
+                expect=0,
+                about=_about(usk),
+            )
+            for usk in socks
+        ]
         if who.pid == NURSERY:
-            yield from self._with_ids(who, socketpair(usk.id))
-            return table.numbers.take(), table.numbers.take()
+            yield from self._with_ids(who, steps)
+            return
         if self.mailbox is None:
             ends = Out(Ref("socketpair", _MAILBOX), 8)
             yield table.step(
@@ -287,16 +305,29 @@ class _Making:
             )
             self.mailbox = table.numbers.take(), table.numbers.take()
         mine, theirs = self.mailbox
-        flags = unixqueue.MSG_DONTWAIT
+        flags, count = unixqueue.MSG_DONTWAIT, 2 * len(socks)
+        numbers = self._numbers_of_a_task(1 + count)
+        sent = unixqueue.message(b"", numbers[1:], None, b"")
         yield self._borrow(who, theirs, 0, about)
-        yield from self._with_ids(who, socketpair(usk.id))
-        sent = unixqueue.message(b"", [1, 2], None, b"")
+        yield from self._with_ids(who, steps)
         yield table.step("sendmsg", 0, sent, flags, expect=0, about=about)._replace(tid=who.pid)
-        for number in (0, 1, 2):
-            yield table.step("close", number, about=about)._replace(tid=who.pid)
-        room = unixqueue.message(b"", [0, 0], None, b"")
+        yield from self._close(who, numbers)
+        room = unixqueue.message(b"", [0] * count, None, b"")
         yield table.step("recvmsg", mine, room, flags, expect=0, about=about)
-        return table.numbers.take(), table.numbers.take()
+
+    def _numbers_of_a_task(self, count: int) -> list[int]:
+        """What it gets that has no descriptor yet but that of the nursery."""
+        taken = self.table.subject.stub.nursery_fd
+        return [number for number in range(count + 1) if number != taken][:count]
+
+    def _close(self, who: Who, numbers: Sequence[int]) -> Iterator[Step]:
+        """All of a task's but that of the nursery."""
+        taken = self.table.subject.stub.nursery_fd
+        for first, last in ((0, min(taken - 1, numbers[-1])), (taken + 1, numbers[-1])):
+            if first <= last:
+                yield self.table.step("close_range", first, last, 0, about="what was lent")._replace(
+                    tid=who.pid
+                )
 
     def _borrow(self, who: Who, number: int, place: int, about: str) -> Step:
         """A task gets what the nursery has at ``number``."""
@@ -304,19 +335,21 @@ class _Making:
         step = self.table.step("pidfd_getfd", nursery, number, 0, expect=place, about=about)
         return step._replace(tid=who.pid)
 
-    def _with_ids(self, who: Who, step: Step) -> Iterator[Step]:
+    def _with_ids(self, who: Who, steps: Sequence[Step]) -> Iterator[Step]:
         """With every capability, whoever it is."""
-        steps = [step]
+        before: list[Step] = []
+        after: list[Step] = []
         if (who.uid, who.gid) != (0, 0):
             ids = [("setresgid", who.gid), ("setresuid", who.uid)]
-            steps = [
+            before = [
                 self.table.step("prctl", _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0),
                 *(self.table.step(call, _KEEP, number, _KEEP) for call, number in ids),
-                step,
+            ]
+            after = [
                 *(self.table.step(call, _KEEP, 0, _KEEP) for call, _ in reversed(ids)),
                 self.table.step("prctl", _PR_SET_SECUREBITS, 0, 0, 0, 0),
             ]
-        for each in steps:
+        for each in (*before, *steps, *after):
             yield each._replace(tid=who.pid, about=each.about or "ids for SO_PEERCRED")
 
     # What waits in them
@@ -380,9 +413,10 @@ class _Making:
         who, creds = self._creds(packet)
         rights = [self.table.at[file_id] for scm in packet.entry.scm for file_id in scm.rights]
         if who.pid != NURSERY:
-            lent = [sender, *rights]
-            yield from (self._borrow(who, number, place, about) for place, number in enumerate(lent))
-            sender, rights = 0, [*range(1, len(lent))]
+            numbers = self._numbers_of_a_task(1 + len(rights))
+            for number, place in zip((sender, *rights), numbers, strict=True):
+                yield self._borrow(who, number, place, about)
+            sender, rights = numbers[0], numbers[1:]
         size = _LONGEST_WRITE if usk.type == _STREAM else max(len(content), 1)
         for at in range(0, max(len(content), 1), size):
             part = content[at : at + size]
@@ -390,8 +424,8 @@ class _Making:
             flags = unixqueue.MSG_DONTWAIT | unixqueue.MSG_NOSIGNAL
             step = self.table.step("sendmsg", sender, sent, flags, expect=len(part), about=about)
             yield step._replace(tid=who.pid)
-        for number in range(len(rights) + 1) if who.pid != NURSERY else ():
-            yield self.table.step("close", number, about=about)._replace(tid=who.pid)
+        if who.pid != NURSERY:
+            yield from self._close(who, numbers)
 
     def _creds(self, packet: SocketPacket) -> tuple[Who, tuple[int, int, int] | None]:
         """The kernel takes the pid of a living task only."""

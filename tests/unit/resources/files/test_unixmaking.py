@@ -86,11 +86,29 @@ def test_a_pair():
         "100 pidfd_getfd(90, 1, 0)",
         "100 socketpair(1, 2049, 0, &<socketpair 0x1>)",
         "100 sendmsg(0, {0 bytes, with 2 files}, 64)",
-        "100 close(0)",
-        "100 close(1)",
-        "100 close(2)",
+        "100 close_range(0, 2, 0)",
         "nursery recvmsg(0, {0 bytes, with 2 files}, 64)",
         "nursery sendmsg(2, {5 bytes}, 0x4040)",
+        "nursery close(0)",
+        "nursery close(1)",
+    ]
+
+
+def test_many_pairs_in_few_messages():
+    """In a task numbers are those around the nursery's descriptor."""
+    saved = snapshot([usk(ino, peer=ino - 1 if ino % 2 == 0 else ino + 1) for ino in range(1, 401)])
+    steps = planned(saved)
+    assert [step for step in steps if " socketpair" not in step] == [
+        "100 pidfd_getfd(90, 1, 0)",
+        "100 sendmsg(0, {0 bytes, with 252 files}, 64)",
+        "100 close_range(0, 89, 0)",
+        "100 close_range(91, 253, 0)",
+        "nursery recvmsg(0, {0 bytes, with 252 files}, 64)",
+        "100 pidfd_getfd(90, 1, 0)",
+        "100 sendmsg(0, {0 bytes, with 148 files}, 64)",
+        "100 close_range(0, 89, 0)",
+        "100 close_range(91, 149, 0)",
+        "nursery recvmsg(0, {0 bytes, with 148 files}, 64)",
         "nursery close(0)",
         "nursery close(1)",
     ]
@@ -132,9 +150,9 @@ def test_a_server_with_clients():
         "nursery bind(0, {/run/server}, 14)",
         'nursery lchown("/run/server", 3, 4)',
         'nursery chmod("/run/server", 384)',
+        "nursery socket(1, 2049, 0)",
+        "nursery socket(1, 2049, 0)",
         "nursery listen(0, 5)",
-        "nursery socket(1, 2049, 0)",
-        "nursery socket(1, 2049, 0)",
         "nursery socket(1, 2049, 0)",
         "nursery connect(3, {/run/server}, 14)",
         "nursery accept4(0, 0, 0, 2048)",
@@ -252,10 +270,10 @@ def test_credentials_are_of_somebody_who_lives():
     assert planned(saved, warnings)[1:] == [
         "101 pidfd_getfd(90, 0, 0)",
         "101 sendmsg(0, {1 bytes, of 101:4:5}, 0x4040)",
-        "101 close(0)",
+        "101 close_range(0, 0, 0)",
         "100 pidfd_getfd(90, 0, 0)",
         "100 sendmsg(0, {1 bytes, of 100:4:5}, 0x4040)",
-        "100 close(0)",
+        "100 close_range(0, 0, 0)",
     ]
     (said,) = warnings
     assert "task 55" in said
