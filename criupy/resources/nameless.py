@@ -87,22 +87,26 @@ def problem(
     is_deleted = is_ghost(way, link, found)
     if not is_deleted and not has_lost_its_name(way, link, found):
         return None
-    if _file_system(way) in _PSEUDO:
+    if _file_system(way) in _PSEUDO or stat.S_IFMT(found.st_mode) not in _KEPT:
         return "it was deleted, and nobody can make its like again", "close it"
-    if is_deleted:
-        if stat.S_IFMT(found.st_mode) not in _KEPT:
-            return "it was deleted", "close it"
-        size = found.st_blocks * _BLOCK
-        if stat.S_ISREG(found.st_mode) and size > options.ghost_limit:
-            why = f"it was deleted, and its {size} bytes are more than the images may take ({options.ghost_limit})"
-            return why, f"allow more: --ghost-limit {_rounded(size)}"
+    return _ghost_problem(found, options) if is_deleted else _link_problem(found, options)
+
+
+def _ghost_problem(found: os.stat_result, options: FileOptions) -> tuple[str, str] | None:
+    size = found.st_blocks * _BLOCK
+    if not stat.S_ISREG(found.st_mode) or size <= options.ghost_limit:
         return None
+    why = f"it was deleted, and its {size} bytes are more than the images may take ({options.ghost_limit})"
+    return why, f"allow more: --ghost-limit {_rounded(size)}"
+
+
+def _link_problem(found: os.stat_result, options: FileOptions) -> tuple[str, str] | None:
     if stat.S_ISDIR(found.st_mode):
         return "its name is gone", "close it"
-    if not options.link_remap:
-        others = f"has {found.st_nlink} name{'s' * (found.st_nlink > 1)} elsewhere"
-        return f"its name is gone, while it {others}", "let criupy give it one beside: --link-remap"
-    return None
+    if options.link_remap:
+        return None
+    others = f"has {found.st_nlink} name{'s' * (found.st_nlink > 1)} elsewhere"
+    return f"its name is gone, while it {others}", "let criupy give it one beside: --link-remap"
 
 
 def _rounded(size: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 from harness.engine import EngineError
 from harness.observe import TreeObservation, assert_unharmed
 
+CYCLES = int(os.environ.get("CRIUPY_CYCLES", "2"))
 PLAIN = {}
 ALL = {"BEYOND_CRIU": "1"}
 OWN_PIDS = {**ALL, "OWN_PIDS": "1"}
@@ -96,12 +97,13 @@ def test_interop(direction, target, criupy, criu, images):
     process.ask()
 
 
-def test_sqlite_in_a_transaction(target, criupy, images):
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_sqlite_in_a_transaction(journal, target, criupy, images):
     """Who else opens the database finds it locked, before and after; the transaction goes on."""
-    process = target("py_sqlite.py")
+    process = target("py_sqlite.py", journal)
     database = process.directory / "database"
     assert is_locked(database)
-    for _ in range(3):
+    for _ in range(CYCLES):
         criupy.dump(process, images, "--file-locks")
         process.wait_gone()
         criupy.restore(process, images, "--file-locks")

@@ -1,4 +1,7 @@
-"""A transaction of SQLite that is under way, with what it has written still in the journal."""
+"""A transaction of SQLite that is under way, with what it has written still in the journal; its kind is the argument.
+
+With "wal" the locks are on a file that is mapped.
+"""
 
 import sqlite3
 import sys
@@ -8,6 +11,7 @@ from pathlib import Path
 
 def main() -> None:
     connection = sqlite3.connect("database", isolation_level=None)
+    connection.execute(f"pragma journal_mode={sys.argv[1]}")
     connection.execute("create table numbers (number integer)")
     connection.execute("insert into numbers values (1)")
     connection.execute("begin immediate")
