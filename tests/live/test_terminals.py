@@ -197,15 +197,16 @@ def test_tmux(target, criupy, images):
     for turn in range(CYCLES):
         top.expect("load average")
         again(process, criupy, images)
-        editor.type(" more")
-        editor.expect("one line" + " more" * (turn + 1))
+        editor.type(f"\nline {turn}")
+        editor.expect(f"\nline {turn}\n")
         shell.type(f"turn {turn}\n")
         shell.expect(f"turn {turn}\nturn {turn}\n")
     tmux(place, "send-keys", "-t", ":2", "C-c")
     shell.expect(r"\^C\n" + PROMPT.rstrip())
     tmux(place, "send-keys", "-t", ":0", "Escape", ":wq", "Enter")
     text = place / "text"
-    wait_until("it is written", lambda: text.exists() and text.read_text() == f"one line{' more' * CYCLES}\n")
+    written = "one line\n" + "".join(f"line {turn}\n" for turn in range(CYCLES))
+    wait_until("it is written", lambda: text.exists() and text.read_text() == written)
     tmux(place, "kill-server")
     process.wait_gone()
 
