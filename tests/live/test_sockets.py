@@ -145,7 +145,7 @@ def test_a_path_that_is_in_use(target, criupy, images):
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
         other.listen(1)
-        restore_fails(criupy, process, images, f"{path}: somebody else listens there by now")
+        restore_fails(criupy, process, images, f"{path}: somebody else has that name by now")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))  # it does still
     path.unlink()
@@ -170,6 +170,17 @@ def test_a_failed_restore_leaves_no_path_behind(stale, target, criupy, images, p
         criupy.restore(process, images, "--pidfile", str(place / "nowhere" / "pidfile"))
     assert not process.left()
     assert path.exists() == stale
+    criupy.restore(process, images)
+    process.ask()
+
+
+def test_an_abstract_name_that_is_in_use(target, criupy, images):
+    process = target("unix_names.c", RESTORED="1")
+    criupy.dump(process, images)
+    process.wait_gone()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(f"\0criupy-{process.pid}-odd\0z\0")
+        restore_fails(criupy, process, images, "somebody else has that name by now")
     criupy.restore(process, images)
     process.ask()
 

@@ -57,8 +57,8 @@ int main(void)
 	gone_server = bound(SOCK_STREAM, &second, second_length);
 	MUST(listen(gone_server, 3) == 0 && unlink("second") == 0);
 	odd_length = set_name(&odd, "@odd");
-	memcpy(odd.sun_path + odd_length - 2, "\0z", 3); /* a NUL inside, and one at the end */
-	odd_length += 1;
+	memcpy(odd.sun_path + odd_length - offsetof(struct sockaddr_un, sun_path), "\0z", 3); /* NUL inside and at the end */
+	odd_length += 3;
 	strange = bound(SOCK_SEQPACKET, &odd, odd_length);
 
 	pair(SOCK_STREAM, optioned);

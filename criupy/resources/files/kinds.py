@@ -16,7 +16,7 @@ from criupy.resources import filetable, locks, terminal
 from criupy.resources.fileplan import Shared, plan_shared, plan_table
 from criupy.resources.files import fs, pipe, unixmaking, unixsock
 from criupy.resources.files.checks import FileCheck, checks
-from criupy.resources.files.unixmaking import PathCheck
+from criupy.resources.files.unixmaking import NameCheck
 from criupy.resources.kind import FileKind, PlanSubject
 from criupy.resources.openfile import OpenFile, open_files
 
@@ -82,7 +82,7 @@ class FileKinds:
         """`UsageError` if something is to be connected to others, and may not be."""
         unixmaking.refuse_outside(snapshot, allowed)
 
-    def checks(self, snapshot: Snapshot, *, build_ids: bool = True) -> Iterator[FileCheck | PathCheck]:
+    def checks(self, snapshot: Snapshot, *, build_ids: bool = True) -> Iterator[FileCheck | NameCheck]:
         """What has to hold on this machine before anything is created."""
         yield from checks(snapshot, self._by_type, build_ids=build_ids)
         yield from unixmaking.checks(snapshot)

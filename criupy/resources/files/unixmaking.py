@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from criupy.errors import ImageError, RestoreError, UsageError
@@ -122,6 +123,7 @@ class _Making:
         alone = [usk for usk in self.socks if usk.id not in paired]
         orphans = [usk for usk in alone if self._is_orphan(usk)]
         others = [usk for usk in alone if not self._is_orphan(usk)]
+        others.sort(key=lambda usk: not usk.deleted)  # so that whoever has the name now takes it
         for usk in others:
             yield self._socket(usk)
             yield from self._bind(usk)
@@ -166,6 +168,13 @@ class _Making:
         if target is None or not target.name or target.type != usk.type:
             reason = f"{_about(usk)} is connected to {usk.peer}, which is not there or has no name"
             raise ImageError("files.img", reason)
+        if any(
+            usk.name == target.name and usk.name_dir == target.name_dir and usk is not target
+            for usk in self.bound
+        ):
+            raise ImageError(
+                "files.img", f"{_about(target)}: somebody else has its name, nobody can connect to it"
+            )
         return target
 
     # Making
@@ -449,8 +458,9 @@ class _Making:
         stranger = [] if self.stranger is None else [self.stranger]
         for number in (*self.temporary.values(), *stranger, *(self.mailbox or ())):
             yield table.close(number)
+        kept = {(usk.name, usk.name_dir) for usk in self.bound if not usk.deleted}
         for usk in self.bound:
-            if usk.deleted:
+            if usk.deleted and (usk.name, usk.name_dir) not in kept:
                 yield from self._enter(usk)
                 yield table.step("unlink", path(path_of(usk)), about=_about(usk))
         for usk in self.socks:
@@ -543,14 +553,18 @@ def _bytes(content: Data) -> bytes:
     return b"".join(part for part in content.parts if isinstance(part, bytes))
 
 
-class PathCheck(NamedTuple):
-    """A path that a socket is going to be bound to, and what was there before it."""
+class NameCheck(NamedTuple):
+    """A name that a socket is going to be bound to: a path, or an abstract one; ``there``: the sockets of today."""
 
     name: bytes
     about: str
+    there: Callable[[], Mapping[int, sockdiag.UnixSocket]]
 
     def run(self) -> None:
         """Raises `RestoreError`: only the socket that was left behind may be there, and a directory has to be."""
+        if self.name.startswith(b"\0"):
+            self._require_free(any(one.name == self.name for one in self.there().values()))
+            return
         try:
             found = os.lstat(self.name)
         except FileNotFoundError:
@@ -563,20 +577,24 @@ class PathCheck(NamedTuple):
             raise RestoreError(f"{self.about}: its path", errno=error.errno or 0) from error
         if not stat.S_ISSOCK(found.st_mode):
             raise RestoreError(f"{self.about}: another file has its path", hint="move that away")
-        device = os.major(found.st_dev) << 20 | os.minor(found.st_dev)
-        if any(one.file == (found.st_ino & 0xFFFF_FFFF, device) for one in sockdiag.unix_sockets().values()):
-            message = f"{self.about}: somebody else listens there by now"
-            raise RestoreError(message, hint="stop that program first (ss -xlp names it)")
+        file = found.st_ino & 0xFFFF_FFFF, os.major(found.st_dev) << 20 | os.minor(found.st_dev)
+        self._require_free(any(one.file == file for one in self.there().values()))
+
+    def _require_free(self, is_taken: bool) -> None:
+        if is_taken:
+            message = f"{self.about}: somebody else has that name by now"
+            raise RestoreError(message, hint="stop that program first (ss -xap names it)")
 
 
-def checks(snapshot: Snapshot) -> Iterator[PathCheck]:
+def checks(snapshot: Snapshot) -> Iterator[NameCheck]:
     """What has to hold before anything is created."""
     socks = [entry.usk for entry in snapshot.files.values() if entry.type == fdtable_pb2.UNIXSK]
     world = _World(socks)
+    there = cache(sockdiag.unix_sockets)
     for usk in socks:
-        name = path_of(usk)
-        if name and world.binds(usk) and not usk.uflags & EXTERN:
-            yield PathCheck(os.path.join(usk.name_dir, name), _about(usk))
+        if world.binds(usk) and not usk.uflags & EXTERN:
+            name = path_of(usk)
+            yield NameCheck(os.path.join(usk.name_dir, name) if name else usk.name, _about(usk), there)
 
 
 def _first_holders(table: TablePlan) -> dict[int, TaskImages]:

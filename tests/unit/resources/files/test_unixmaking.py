@@ -196,16 +196,16 @@ def test_datagrams():
     )
     assert planned(saved) == [
         "nursery socket(1, 2050, 0)",
-        "nursery bind(0, {@server}, 9)",
-        "nursery socket(1, 2050, 0)",
         'nursery chdir("/srv")',
         'nursery unlink("here")',
-        "nursery bind(1, {here}, 7)",
+        "nursery bind(0, {here}, 7)",
         'nursery lchown("here", 3, 4)',
         'nursery chmod("here", 384)',
         "nursery socket(1, 2050, 0)",
+        "nursery bind(1, {@server}, 9)",
         "nursery socket(1, 2050, 0)",
-        "nursery sendmsg(1, {6 bytes}, 0x4040)",
+        "nursery socket(1, 2050, 0)",
+        "nursery sendmsg(0, {6 bytes}, 0x4040)",
         "nursery sendmsg(3, {0 bytes}, 0x4040)",
         "nursery connect(2, {@server}, 9)",
         "nursery close(3)",
@@ -347,8 +347,10 @@ def test_paths_are_looked_at_before(tmp_path):
     check.run()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
-        with pytest.raises(RestoreError, match="somebody else listens there"):
+        (check,) = unixmaking.checks(saved)
+        with pytest.raises(RestoreError, match="somebody else has that name"):
             check.run()
+    (check,) = unixmaking.checks(saved)
     check.run()  # what is left of a socket is in nobody's way
     path.unlink()
     path.touch()
@@ -359,6 +361,21 @@ def test_paths_are_looked_at_before(tmp_path):
     with pytest.raises(RestoreError, match="there is no directory"):
         check.run()
     tmp_path.mkdir()
+
+
+def test_who_was_there_before_makes_room():
+    """A server was started anew while the old one still runs."""
+    old = usk(1, state=LISTEN, name=b"/run/s\0", file_perms=PERMS, deleted=True, **GONE)
+    new = usk(2, state=LISTEN, name=b"/run/s\0", file_perms=PERMS, **GONE)
+    steps = planned(snapshot([new, old]))
+    assert [step.partition(" ")[2] for step in steps if "bind" in step or "unlink" in step] == [
+        'unlink("/run/s")',
+        "bind(0, {/run/s}, 9)",
+        'unlink("/run/s")',
+        "bind(1, {/run/s}, 9)",
+    ]
+    with pytest.raises(ImageError, match="somebody else has its name"):
+        planned(snapshot([new, old, usk(3, peer=1)]))
 
 
 INODES = st.integers(0, 4)
