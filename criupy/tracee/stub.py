@@ -29,7 +29,7 @@ from criupy.linux.syscalls import LockedMemory, set_subreaper
 from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
 from criupy.tracee import blob, guardian
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
-from criupy.tracee.frozen import status_of
+from criupy.tracee.frozen import reap_all, status_of
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
 _PAGE = 4096
@@ -171,6 +171,12 @@ def _await_death(tid: int) -> None:
         if time.monotonic() > deadline:
             raise RestoreError(f"task {tid}: its main thread does not end")
         time.sleep(0.0005)
+
+
+def _reap(tids: list[int]) -> None:
+    """Wait for the ends of what was killed; signals of our own are let in twice a second."""
+    while tids:
+        tids = reap_all(tids, time.monotonic() + 0.5)
 
 
 def wait(tracee: Tracee, patience: float = _PATIENCE) -> Stop:
@@ -345,10 +351,11 @@ class StubProcess:
                 guardian.kill_by_pid(tid)
 
     def reap(self) -> None:
-        others = [thread.tid for thread in self.threads.values() if thread.tid != self.pid]
-        for tid in (*self._born(), *reversed(others), self.pid):
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, tid, os.WEXITED | abi.WALL)
+        _reap(self.tids())
+
+    def tids(self) -> list[int]:
+        """Of all that has to be reaped, as criupy sees them."""
+        return [self.pid, *(thread.tid for thread in self.threads.values()), *self._born()]
 
     def _born(self) -> Iterator[int]:
         return (tid for thread in self.threads.values() for tid in thread.born)
@@ -389,9 +396,9 @@ class StubTree:
             processes = list(self.processes.values())
             for process in processes:
                 process.kill()
+            tids = [tid for process in processes for tid in process.tids()]
             for _ in range(2):  # once more, as the one whom orphans come to
-                for process in reversed(processes):  # the init of a namespace ends when all others are reaped
-                    process.reap()
+                _reap(tids)
         finally:
             for process in self.processes.values():
                 process.close()
