@@ -6,7 +6,8 @@ import os
 import select
 import signal
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -145,8 +146,10 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
             guardian.finish(lambda: guardian.kill(pidfds))
         for process in dying:
             process_mrelease(process.pidfd)
-        own = {process.pid for process in dying if _parent(process.pid) == os.getpid()}
-        reap_all((thread.tid for process in dying for thread in process.threads), deadline, keep=own)
+        tids = [
+            tid for process in dying for tid in (process.pid, *(thread.tid for thread in process.threads))
+        ]
+        reap_all(tids, deadline, kept={process.pid for process in dying if _is_our_child(process.pid)})
         for process in dying:
             ended = select.poll()
             ended.register(process.pidfd, select.POLLIN)
@@ -156,26 +159,27 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
 
 def reap(pid: int, tid: int, deadline: float) -> None:
     """Wait for the end of a dying thread; a process of our own keeps its status for whoever waits for it."""
-    reap_all([tid], deadline, keep={pid} if _parent(pid) == os.getpid() else ())
+    reap_all([tid], deadline, kept={pid} if tid == pid and _is_our_child(pid) else frozenset())
 
 
-def reap_all(tids: Iterable[int], deadline: float, *, keep: Collection[int] = ()) -> None:
-    """Wait for dying threads in the order in which they end; those in ``keep`` stay zombies of ours.
+def reap_all(tids: Iterable[int], deadline: float, *, kept: AbstractSet[int] = frozenset()) -> list[int]:
+    """Wait for the ends of dying threads in the order in which they come; ``kept`` ones keep their status.
 
-    In no other order: the last thread of the init of a pid namespace ends when everybody else in there is reaped, those
-    of its own process too.  Source: Linux kernel/pid_namespace.c, ``zap_pid_ns_processes``.
+    Gives back those that have not ended by ``deadline``.
+
+    That of a pid namespace's init who is the last to end waits until all others in there are reaped.  Source: Linux
+    kernel/pid_namespace.c, ``zap_pid_ns_processes``.
     """
-    waiting = list(tids)
+    left = [*dict.fromkeys(tids)]
     with held_signals():
-        while waiting:
-            waiting = [tid for tid in waiting if not _is_reaped(tid, os.WNOWAIT if tid in keep else 0)]
-            if waiting and time.monotonic() > deadline:
-                return
-            if waiting:
-                signal.sigtimedwait({signal.SIGCHLD}, 0.002)
+        while left := [tid for tid in left if not _has_ended(tid, os.WNOWAIT if tid in kept else 0)]:
+            if time.monotonic() > deadline:
+                break
+            signal.sigtimedwait({signal.SIGCHLD}, 0.002)
+    return left
 
 
-def _is_reaped(tid: int, keep: int) -> bool:
+def _has_ended(tid: int, keep: int) -> bool:
     try:
         return os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None
     except ChildProcessError:
@@ -191,5 +195,5 @@ def status_of(pid: int, tid: int) -> dict[str, str]:
         return {}
 
 
-def _parent(pid: int) -> int:
-    return int(status_of(pid, pid).get("PPid", "0"))
+def _is_our_child(pid: int) -> bool:
+    return int(status_of(pid, pid).get("PPid", "0")) == os.getpid()

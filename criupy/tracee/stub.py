@@ -173,6 +173,12 @@ def _await_death(tid: int) -> None:
         time.sleep(0.0005)
 
 
+def _reap(tids: list[int]) -> None:
+    """Wait for the ends of what was killed; signals of our own are let in twice a second."""
+    while tids:
+        tids = reap_all(tids, time.monotonic() + 0.5)
+
+
 def wait(tracee: Tracee, patience: float = _PATIENCE) -> Stop:
     """Wait for a stop; signals of our own are let in twice a second."""
     deadline = time.monotonic() + patience
@@ -345,13 +351,11 @@ class StubProcess:
                 guardian.kill_by_pid(tid)
 
     def reap(self) -> None:
-        """Wait for the end of all of its threads, and of those that they have just made."""
-        reap_all(self.tids(), time.monotonic() + _PATIENCE)
+        _reap(self.tids())
 
-    def tids(self) -> Iterator[int]:
-        """Of all that there is of it to reap."""
-        yield from self._born()
-        yield from (thread.tid for thread in self.threads.values())
+    def tids(self) -> list[int]:
+        """Of all that has to be reaped, as criupy sees them."""
+        return [self.pid, *(thread.tid for thread in self.threads.values()), *self._born()]
 
     def _born(self) -> Iterator[int]:
         return (tid for thread in self.threads.values() for tid in thread.born)
@@ -392,10 +396,9 @@ class StubTree:
             processes = list(self.processes.values())
             for process in processes:
                 process.kill()
+            tids = [tid for process in processes for tid in process.tids()]
             for _ in range(2):  # once more, as the one whom orphans come to
-                reap_all(
-                    (tid for process in processes for tid in process.tids()), time.monotonic() + _PATIENCE
-                )
+                _reap(tids)
         finally:
             for process in self.processes.values():
                 process.close()
