@@ -235,7 +235,7 @@ def freeze_and_look(pid, step):
     """At every process of the tree, in time."""
     with freeze_tree(pid, timeout=1000, step=step) as tree:
         for process in tree.processes:
-            process.leader.regs()
+            process.first.regs()
 
 
 @pytest.mark.parametrize("after", ["seize", "interrupt"])
