@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["flag", "text", "number", "level", "list"]
+Kind = Literal["flag", "text", "number", "level", "list", "size", "choice"]
 
 
 class Option(NamedTuple):
@@ -22,6 +22,7 @@ class Option(NamedTuple):
     default: str | int | bool | None = None
     own: bool = False
     hidden: bool = False
+    choices: tuple[str, ...] = ()
 
     @property
     def field(self) -> str:
@@ -70,6 +71,21 @@ OPTIONS: tuple[Option, ...] = (
         short="j",
         default=False,
     ),
+    Option(
+        "ext-unix-sk",
+        "flag",
+        _IMAGES,
+        "datagram sockets may be connected to named ones of others",
+        short="x",
+        default=False,
+    ),
+    Option(
+        "external",
+        "list",
+        _IMAGES,
+        "what may lie outside of the tree: unix[INODE] for the peer of a socket; may be given several times",
+        metavar="KIND[ID]",
+    ),
     Option("timeout", "number", _on("dump"), "seconds that freezing may take", metavar="NUM", default=10),
     Option(
         "freeze-cgroup",
@@ -77,6 +93,45 @@ OPTIONS: tuple[Option, ...] = (
         _on("dump"),
         "stop the tree by the freezer of its cgroup (v1 or v2), all of it at once",
         metavar="PATH",
+    ),
+    Option(
+        "link-remap",
+        "flag",
+        _on("dump"),
+        "give files that lost the name they were opened by one more (link_remap.N), kept with the images",
+        default=False,
+    ),
+    Option(
+        "ghost-limit",
+        "size",
+        _on("dump"),
+        "most that a deleted file may take in the images; K, M and G are units of 1024",
+        metavar="SIZE",
+        default=1 << 20,
+    ),
+    Option(
+        "file-locks",
+        "flag",
+        _IMAGES,
+        "take locks of files along (flock, POSIX, OFD, leases); a restore always gives back what the images have",
+        short="l",
+        default=False,
+    ),
+    Option(
+        "file-validation",
+        "choice",
+        _IMAGES,
+        "what tells whether a file is still the same: its size alone, or its build id too",
+        choices=("filesize", "buildid"),
+        default="buildid",
+    ),
+    Option(
+        "embed-mapped-files",
+        "flag",
+        _on("dump"),
+        "store executables and libraries too, so that a restore does without those that were upgraded meanwhile",
+        default=False,
+        own=True,
     ),
     Option(
         "sync",
@@ -159,6 +214,26 @@ class LogOptions(NamedTuple):
     verbosity: int = 2
 
 
+class Outside(NamedTuple):
+    """What of a tree may be connected to others: ``ext_unix_sk`` and ``external``."""
+
+    named_datagrams: bool = False
+    external: frozenset[str] = frozenset()
+
+
+class FileOptions(NamedTuple):
+    """What a dump may do about files.  ``ghost_limit`` in bytes that a file takes on its disk."""
+
+    ghost_limit: int = 1 << 20
+    link_remap: bool = False
+    file_locks: bool = False
+    build_ids: bool = True
+    embed: bool = False
+    shell_job: bool = False
+    """One terminal may be looked after from outside."""
+    outside: Outside = Outside()
+
+
 class DumpOptions(NamedTuple):
     """What `criupy.dumping.dump` is asked for.
 
@@ -175,6 +250,32 @@ class DumpOptions(NamedTuple):
     timeout: int = 10
     display_stats: bool = False
     freeze_cgroup: str | None = None
+    ghost_limit: int = 1 << 20
+    link_remap: bool = False
+    file_locks: bool = False
+    file_validation: str = "buildid"
+    embed_mapped_files: bool = False
+    ext_unix_sk: bool = False
+    external: tuple[str, ...] = ()
+
+    @property
+    def outside(self) -> Outside:
+        """What may be connected to others."""
+        return Outside(self.ext_unix_sk, frozenset(self.external))
+
+    @property
+    def files(self) -> FileOptions:
+        """What it is allowed to do about files."""
+        build_ids = self.file_validation == "buildid"
+        return FileOptions(
+            self.ghost_limit,
+            self.link_remap,
+            self.file_locks,
+            build_ids,
+            self.embed_mapped_files,
+            self.shell_job,
+            self.outside,
+        )
 
 
 class RestoreOptions(NamedTuple):
@@ -187,4 +288,6 @@ class RestoreOptions(NamedTuple):
     plan: bool = False
     host_clocks: bool = False
     display_stats: bool = False
+    file_validation: str = "buildid"
+    ext_unix_sk: bool = False
     shell_job: bool = False

@@ -18,7 +18,7 @@ from criupy.model.snapshot import TASK_STOPPED as STOPPED
 from criupy.model.snapshot import Snapshot, TaskImages
 from criupy.model.tasktree import Growth, Kinsman, grow
 from criupy.resources import memory, sysvshm, terminalrestore
-from criupy.resources.fileplan import SPARE_NUMBERS, Shared
+from criupy.resources.fileplan import SPARE_NUMBERS, Shared, plan_revived
 from criupy.resources.kind import PlanSubject
 from criupy.resources.namespaces import pidns, timens
 from criupy.resources.registry import FILE_KINDS, THREAD_KINDS
@@ -81,7 +81,8 @@ class _Planning:
     def plan(self) -> RestorePlan:
         _check_namespaces(self.snapshot)
         pidns.check(self.snapshot)
-        growth = grow([_kinsman(task) for task in self.snapshot.tasks], own_pids=self.snapshot.has_own_pids)
+        kinsmen = [_kinsman(task) for task in self.snapshot.tasks]
+        growth = grow(kinsmen, last_pid=pidns.highest(self.snapshot) if self.snapshot.has_own_pids else 0)
         living = [task for task in self.snapshot.tasks if not task.zombie]
         stub = self._stub(living, growth)
         shared_steps, shared = FILE_KINDS.plan_shared(self._subject(self.snapshot.root, stub, NURSERY))
@@ -119,6 +120,7 @@ class _Planning:
             nursery_fd=max(descriptors, default=-1) + 1 + SPARE_NUMBERS,
             pages=tuple(sorted(pages)),
             terminals=self.terminals.given(),
+            revived=plan_revived(self.snapshot),
             helpers=growth.helpers,
             own_pids=self.snapshot.has_own_pids,
         )
@@ -197,6 +199,7 @@ class _Planning:
                 yield from kind.plan(task.threads[tid], self._subject(task, stub, tid))
         if self._is_first(task, "files_id"):
             yield from FILE_KINDS.plan_table(leader, shared, stub.nursery_fd)
+        yield from FILE_KINDS.plan_locks(leader)
         if self._is_first(task, "fs_id"):
             yield from FILE_KINDS.plan_fs(leader)
         if self._is_first(task, "vm_id"):

@@ -14,8 +14,13 @@ from pathlib import Path
 import pytest
 from harness import build, engine, reaper
 from harness.target import Target, Unsupported
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

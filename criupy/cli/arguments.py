@@ -24,16 +24,37 @@ def _parameter(option: Option) -> click.Option:
         return click.Option(names, is_flag=True, default=False, help=option.meaning, hidden=option.hidden)
     if option.kind == "list":
         return click.Option(names, multiple=True, metavar=option.metavar, help=option.meaning)
-    kinds: dict[str, Any] = {"text": str, "number": int, "level": int}
+    kinds: dict[str, Any] = {
+        "text": str,
+        "number": int,
+        "level": int,
+        "size": Size(),
+        "choice": click.Choice(option.choices),
+    }
     return click.Option(
         names, type=kinds[option.kind], default=option.default, metavar=option.metavar, help=option.meaning
     )
 
 
-def spelled(arguments: Sequence[str]) -> list[str]:
-    """The command line with criu's verbosity spellings (``-v``, ``-vvv``, ``-v4``, ``-verbosity=0``) made plain.
+class Size(click.ParamType[int]):
+    """Bytes, with one of criu's suffixes."""
 
-    ``-v`` adds one to the level, ``-vNUM`` sets it; an attached text that is neither counts as 0.
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d{1,18})([KMG]?)", value)
+        if match is None:
+            self.fail(f"{value!r} is no size: a number of bytes, or one with K, M or G", param, ctx)
+        return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
+
+
+def spelled(arguments: Sequence[str]) -> list[str]:
+    """The command line with spellings of criu's made plain.
+
+    ``-v`` adds one to the level, ``-vNUM`` sets it; an attached text that is neither counts as 0.  ``-x1,2`` is
+    ``--external unix[1] --external unix[2]``.
     """
     return list(_spelled(arguments))
 
@@ -49,6 +70,8 @@ def _spelled(arguments: Sequence[str]) -> Iterator[str]:
         if short or long:
             level = _level(level, (short or long or [""])[1] or "")
             yield f"--verbosity={level}"
+        elif inodes := re.fullmatch(r"(?:-x|--ext-unix-sk=)(\d+(?:,\d+)*)", argument):
+            yield from (f"--external=unix[{inode}]" for inode in inodes[1].split(","))
         else:
             yield argument
 

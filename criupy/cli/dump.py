@@ -48,6 +48,13 @@ def _options(values: dict[str, Any]) -> DumpOptions:
         timeout=values["timeout"],
         display_stats=values["display_stats"],
         freeze_cgroup=values["freeze_cgroup"],
+        ghost_limit=values["ghost_limit"],
+        link_remap=values["link_remap"],
+        file_locks=values["file_locks"],
+        file_validation=values["file_validation"],
+        embed_mapped_files=values["embed_mapped_files"],
+        ext_unix_sk=values["ext_unix_sk"],
+        external=tuple(values["external"]),
     )
 
 

@@ -28,6 +28,8 @@ def run(**values: Any) -> None:
             plan=values["plan"],
             host_clocks=values["host_clocks"],
             display_stats=values["display_stats"],
+            file_validation=values["file_validation"],
+            ext_unix_sk=values["ext_unix_sk"],
             shell_job=values["shell_job"],
         )
         scripts = hooks(values["action_script"], options.images_dir, options.work_dir, log)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from criupy.dumping import encoding, firstlook
@@ -25,12 +25,15 @@ from criupy.linux.features import KernelFeatures, probe
 from criupy.log import Log, Report
 from criupy.model import snapshot as snapshots
 from criupy.options import DumpOptions
+from criupy.resources.filetable import FileTable
 from criupy.resources.registry import FILE_KINDS
 from criupy.tracee.freezer import freeze_tree
 from criupy.tracee.frozen import FrozenTree
 
 _FOR_EVER = 1e9
 _OF_A_CGROUP = 10.0
+_TO_READ = (0.005, 0.02, 0.1)
+"""In seconds, how long a tree that was stopped at the wrong moment runs on until it is stopped again."""
 
 
 @dataclass
@@ -97,37 +100,36 @@ def _dump(
     report: Report,
     hooks: Hooks,
 ) -> None:
-    images = encoding.Images(FILE_KINDS.table(shell_job=options.shell_job), encoding.ObjectIds(), log.run_id)
+    table = FILE_KINDS.table(options.files)
+    images = encoding.Images(table, encoding.ObjectIds(), log.run_id, writer)
     members = family.walk(options.tree)
     for member in members:
         images.table.look_ahead(member.pid)
-    shmem, segments, terminals = images.table.shmem, images.table.segments, images.table.terminals
-    with (
-        closing(shmem), closing(segments), closing(terminals),
-        PagesFiles(writer, len(members)) as pages, ExitStack() as frozen,
-    ):  # fmt: skip
-        watch.start("freezing")
-        watch.start("frozen")
-        tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
-        watch.stop("freezing")
+    shmem, segments, nameless = table.shmem, table.segments, table.nameless
+    with ExitStack() as opened, PagesFiles(writer, len(members)) as pages, ExitStack() as frozen:
+        for objects in (shmem, segments, nameless, table.terminals, table):
+            opened.callback(objects.close)
+        tree = _freeze(options, cgroup, table, frozen, watch, log)
         threads = sum(len(process.threads) for process in tree.processes)
         log.info(f"Froze {len(tree.members)} tasks with {threads} threads")
         firstlook.look_again({process.pid: process.speaker for process in tree.processes})
         hooks.act("query-ext-files", options.tree)
         facts = collect_tree(tree, images.table, features)
-        terminals.copy()
+        images.table.terminals.copy()
         watch.start("memory")
         families = pages.copy(facts, report)
         shmem.copy(pages.open, taken=segments.ids)
         segments.copy(pages.open)
+        nameless.copy(writer)
         watch.stop("memory")
         if options.leave_running and not hooks.are_set:
             frozen.close()
             watch.stop("frozen")
         snapshot = encoding.encode(facts, images, pages.ids, families)
-        snapshots.write(snapshot, writer)
-        pages.finish(facts.numbers(), sync=options.sync)
-        writer.commit(snapshot.inventory, sync=options.sync)
+        with nameless.linked(writer) as names:
+            snapshots.write(snapshot, writer)
+            pages.finish(facts.numbers(), sync=options.sync)
+            writer.commit(snapshot.inventory, sync=options.sync)
         hooks.act("post-dump", options.tree)
         if not options.leave_running:
             watch.stop("frozen")
@@ -137,6 +139,32 @@ def _dump(
             watch.stop("frozen")
     written = sum(process.memory.nr_pages for process in facts.processes) - pages.spared
     _tell(options, facts, written, _fate(options, cgroup), watch, log, report)
+    for name in names:
+        report.line(f"The images need {os.fsdecode(name)}: keep it as long as them, and remove it with them.")
+
+
+def _freeze(
+    options: DumpOptions,
+    cgroup: Cgroup | None,
+    table: FileTable,
+    frozen: ExitStack,
+    watch: Stopwatch,
+    log: Log,
+) -> FrozenTree:
+    """The tree, stopped.  With events before it that no image can hold, it is let go for a moment to read them."""
+    for pause in (*_TO_READ, 0):
+        watch.start("freezing")
+        watch.start("frozen")
+        tree = frozen.enter_context(freeze_tree(options.tree, timeout=_patience(options), cgroup=cgroup))
+        watch.stop("freezing")
+        unread = table.unread(tree.processes)
+        if not unread or not pause:
+            break
+        frozen.close()
+        time.sleep(pause)
+    if unread:
+        log.warning(f"{unread} bytes of events were not read, and a restore does not bring them back")
+    return tree
 
 
 def _patience(options: DumpOptions) -> float:

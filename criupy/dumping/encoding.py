@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from criupy.dumping.capture import Place, ProcessFacts, ThreadFacts, TreeFacts, ZombieFacts
+from criupy.images.directory import ImageWriter
 from criupy.images.pages import Pagemap
 from criupy.images.pb import core_pb2, inventory_pb2, memory_pb2
 from criupy.linux import namespaces
@@ -89,6 +90,7 @@ class Images(NamedTuple):
     table: FileTable
     ids: ObjectIds
     run_id: str
+    writer: ImageWriter
 
 
 def encode(
@@ -100,7 +102,7 @@ def encode(
     """
     numbers = tree.numbers()
     pids = (member.place.pid for member in tree.members)
-    files = images.table.encode(Tree(numbers, frozenset(pids), images.ids.namespace))
+    files = images.table.encode(Tree(numbers, frozenset(pids), images.ids.namespace), images.writer)
     sink = DumpSink(images.table, numbers)
     tasks = []
     objects: dict[int, Objects] = {}
@@ -126,6 +128,9 @@ def encode(
         seccomp=_seccomp(sink),
         pipes_data=files.pipes_data,
         fifo_data=files.fifo_data,
+        remaps=files.remaps,
+        locks=files.locks,
+        sk_queues=files.sk_queues,
         memfds=images.table.shmem.entries(),
         shmem={**images.table.shmem.pagemaps(), **images.table.segments.pagemaps()},
         segments=images.table.segments.entries(),

@@ -18,7 +18,7 @@ from criupy.linux.capability import CAP_SYS_ADMIN, CAP_SYS_PTRACE
 from criupy.linux.cgroup import Cgroup
 from criupy.linux.features import KernelFeatures
 from criupy.linux.procfs import task as proc_task
-from criupy.options import DumpOptions
+from criupy.options import DumpOptions, FileOptions
 from criupy.resources import memory
 from criupy.resources.filetable import Distinct
 from criupy.resources.namespaces import pidns
@@ -137,9 +137,9 @@ def _tree(pids: Sequence[int], features: KernelFeatures, options: DumpOptions) -
     files: memory.KnownFiles = {}
     named: set[bytes] = set()
     for pid in pids:
-        yield from _of_living(pid, _member(pid, root, kin, features), root)
-        yield from _of_living(pid, _memory(pid, files, named), root)
-    yield from FILE_KINDS.outside(pids, shell_job=options.shell_job)
+        yield from _of_living(pid, _member(pid, root, kin, features, options.files), root)
+        yield from _of_living(pid, _memory(pid, files, named, options.files), root)
+    yield from FILE_KINDS.outside(pids, options.outside, shell_job=options.shell_job)
     speakers = {}
     for pid in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -153,8 +153,10 @@ def _strangers(options: DumpOptions, pids: Sequence[int]) -> Iterator[Obstacle]:
         yield from pidns.strangers(options.tree, pids)
 
 
-def _memory(pid: int, files: memory.KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
-    for one in memory.obstacles(family.speaker(pid), files, named):
+def _memory(
+    pid: int, files: memory.KnownFiles, named: set[bytes], options: FileOptions
+) -> Iterator[Obstacle]:
+    for one in memory.obstacles(family.speaker(pid), files, named, options):
         yield one._replace(pid=pid)
 
 
@@ -168,7 +170,9 @@ def look_again(speakers: Mapping[int, int]) -> None:
         raise NotDumpable(obstacles)
 
 
-def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> Iterator[Obstacle]:
+def _member(
+    pid: int, root: int, kin: family.Kin, features: KernelFeatures, options: FileOptions
+) -> Iterator[Obstacle]:
     stat = proc_task.stat(_read(pid, "stat"))
     comm = stat.comm.decode("utf-8", "backslashreplace")
     if pid != root and stat.state in "ZX" and family.is_ending(pid):
@@ -181,7 +185,7 @@ def _member(pid: int, root: int, kin: family.Kin, features: KernelFeatures) -> I
     yield from pidns.obstacles(pid, comm, root)
     speaker = family.speaker(pid)
     of_kinds = (kind.obstacles(speaker, features) for kind in THREAD_KINDS)
-    for one in chain(chain.from_iterable(of_kinds), FILE_KINDS.obstacles(speaker, kin)):
+    for one in chain(chain.from_iterable(of_kinds), FILE_KINDS.obstacles(speaker, kin, options)):
         yield one._replace(pid=pid)
 
 

@@ -36,6 +36,14 @@ class Record(NamedTuple):
     payload: bytes = b""
 
 
+class Placed(NamedTuple):
+    """A message, and where in the file the bytes are that follow it."""
+
+    message: Any
+    place: int
+    size: int
+
+
 class ImageKind(NamedTuple):
     """One kind of image file.
 
@@ -238,6 +246,15 @@ class _Source:
             return self.error(f"{what} of {count} bytes ends early: the file is being changed")
         return self.error(f"{what} of {count} bytes, but only {self.left} are left: the file is truncated")
 
+    def skip(self, count: int, what: str) -> int:
+        """Leaves bytes out, and tells where they are."""
+        if count > self.left:
+            raise self._short(count, what)
+        place = self.size - self.left
+        self.left -= count
+        self.stream.seek(place + count)
+        return place
+
     def word(self, what: str) -> int:
         word: int = _U32.unpack(self.take(4, what))[0]
         return word
@@ -318,6 +335,19 @@ def read_records(stream: IO[bytes], kind: ImageKind, name: str, *, version: int 
     source = _Source(stream, size_of(stream), name)
     _check_head(source, kind, version)
     yield from _records(source, kind)
+
+
+def read_placed(stream: IO[bytes], kind: ImageKind, name: str, *, version: int = 2) -> Iterator[Placed]:
+    """The same without the bytes that follow the messages."""
+    source = _Source(stream, size_of(stream), name)
+    _check_head(source, kind, version)
+    cls = kind.message_class
+    while source.left:
+        message = _parse(source, cls)
+        size = _PAYLOAD[cls.DESCRIPTOR.name](message)
+        size = source.left if size is None else size
+        yield Placed(message, source.skip(size, "a payload"), size)
+        cls = kind.then_class
 
 
 def read_any(stream: IO[bytes], name: str) -> tuple[ImageKind, Iterator[Record]]:

@@ -23,11 +23,13 @@ from criupy.errors import ImageError
 from criupy.images.codec import (
     BY_NAME,
     ImageKind,
+    Placed,
     Record,
     encode_head,
     encode_record,
     kind_of_file,
     read_any,
+    read_placed,
     read_records,
 )
 from criupy.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
@@ -168,6 +170,16 @@ class ImageDirectory:
             return
         with _reading(name), open(fd, "rb") as stream:
             yield from read_records(stream, kind, name, version=version)
+
+    def placed(self, kind: str, *number: int) -> Iterator[Placed]:
+        """The messages of an image, each with the place of the bytes that follow it."""
+        image = BY_NAME[kind]
+        name, version = image.file_name(*number), self.version
+        fd = self.open_fd(name)
+        if fd is None:
+            return
+        with _reading(name), open(fd, "rb") as stream:
+            yield from read_placed(stream, image, name, version=version)
 
     def alone(self, kind: str, *number: int) -> Iterator[Record]:
         """The records of an image looked at by itself: the head of the file tells its version, not the inventory.
@@ -335,6 +347,14 @@ class ImageWriter:
                 os.fsync(self.fd)
         except OSError as error:
             raise _image_error(INVENTORY, "cannot be put in place", error) from error
+
+    def is_whole(self) -> bool:
+        """Whether it was committed, be it by another process that has a copy of this."""
+        try:
+            os.stat(INVENTORY, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _remove_stale(self) -> None:
         for name in os.listdir(self.fd):

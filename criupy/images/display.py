@@ -104,6 +104,7 @@ BINARY = frozenset(
         "packet_mclist.addr",
         "seccomp_filter.filter",
         "siginfo_entry.siginfo",
+        "sk_packet_entry.sender",
         "thread_core_entry.cpu_affinity",
         "tty_data_entry.data",
         "unix_sk_entry.name",

@@ -133,8 +133,10 @@ def reserve_pages(fd: int, size: int) -> None:
         raise ImageError("pages file", f"cannot be written: {os.strerror(error.errno or 0)}") from error
 
 
-def send_pages(fd: int, buffer: int, size: int, offset: int, *, start: int = 0) -> None:
-    """Writes ``size`` bytes of the file ``buffer``, from ``start`` on, to a pages file.
+def send_pages(
+    fd: int, buffer: int, size: int, offset: int, *, start: int = 0, name: str = "pages file"
+) -> None:
+    """Writes ``size`` bytes of the file ``buffer``, from ``start`` on, to a pages file, or the one of that ``name``.
 
     ImageError when it does not take all.
     sendfile writes 64 KiB at a time.  Larger writes get larger folios in the page cache; where a virtual machine
@@ -152,10 +154,10 @@ def send_pages(fd: int, buffer: int, size: int, offset: int, *, start: int = 0) 
                 content = os.pread(buffer, min(size - done, _PIECE), start + done)
                 count = os.pwrite(fd, content, offset + done)
             if not count:
-                raise ImageError("pages file", "takes no more")
+                raise ImageError(name, "takes no more")
             done += count
     except OSError as error:
-        raise ImageError("pages file", f"cannot be written: {os.strerror(error.errno or 0)}") from error
+        raise ImageError(name, f"cannot be written: {os.strerror(error.errno or 0)}") from error
 
 
 def _old_flags(entry: Any) -> int:

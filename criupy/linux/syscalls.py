@@ -136,6 +136,31 @@ def kcmp_epoll(pid1: int, fd: int, pid2: int, epoll_fd: int, tfd: int, skip: int
     return _result(_libc.syscall(SYS_kcmp, pid1, pid2, KCMP_EPOLL_TFD, fd, ctypes.byref(slot)))
 
 
+SO_PEEK_OFF = 42
+_SOL_SOCKET, _SO_GET_FILTER = 1, 26
+_BPF_MAXINSNS, _BPF_INSN = 4096, 8
+
+
+def socket_filter(fd: int) -> bytes | None:
+    """The classic BPF program of a socket, empty if it has none; None: it is an eBPF program, which nobody may see.
+
+    The length that this option goes by is in instructions.  Source: Linux net/core/filter.c, ``sk_get_filter``.
+    """
+    count = ctypes.c_uint32(0)
+    try:
+        _result(_libc.getsockopt(fd, _SOL_SOCKET, _SO_GET_FILTER, None, ctypes.byref(count)))
+        if not count.value:
+            return b""
+        program = ctypes.create_string_buffer(_BPF_MAXINSNS * _BPF_INSN)
+        count.value = _BPF_MAXINSNS
+        _result(_libc.getsockopt(fd, _SOL_SOCKET, _SO_GET_FILTER, program, ctypes.byref(count)))
+    except OSError as error:
+        if error.errno != errno.EACCES:
+            raise
+        return None
+    return program.raw[: count.value * _BPF_INSN]
+
+
 _process_vm_readv = _libc.process_vm_readv
 _process_vm_readv.restype = ctypes.c_ssize_t
 _process_vm_readv.argtypes = (
@@ -256,6 +281,10 @@ def fallocate(fd: int, size: int) -> None:
 
 TMPFS_MAGIC = 0x01021994
 HUGETLBFS_MAGIC = 0x958458F6
+OVERLAYFS_MAGIC = 0x794C7630
+NFS_MAGIC = 0x6969
+PROC_MAGIC, SYSFS_MAGIC, CGROUP_MAGIC, CGROUP2_MAGIC = 0x9FA0, 0x62656572, 0x27E0EB, 0x63677270
+DEBUGFS_MAGIC, TRACEFS_MAGIC, BPF_FS_MAGIC = 0x64626720, 0x74726163, 0xCAFE4A11
 """Source: Linux include/uapi/linux/magic.h."""
 
 

@@ -6,18 +6,19 @@ is looked at here, before anything is created; a violation is an :class:`ImageEr
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from criupy.errors import ImageError
+from criupy.images.ghosts import Ghost
 from criupy.images.pages import PAGE_SIZE, Pagemap
 from criupy.images.pb.core_pb2 import core_entry, disabled, filter, seccomp_entry, strict  # noqa: A004
-from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, TTY, fd_types, file_entry
+from criupy.images.pb.fdtable_pb2 import MEMFD, PACKETSK, REG, TTY, UNIXSK, fd_types, file_entry
 from criupy.images.pb.files_pb2 import (
     CONSOLE,
     CTTY,
     EXT_TTY,
-    GHOST,
     LINKED,
     PTY,
     SERIAL,
@@ -26,7 +27,18 @@ from criupy.images.pb.files_pb2 import (
 )
 from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry
-from criupy.model.snapshot import TASK_ALIVE, TASK_DEAD, TASK_STOPPED, Snapshot, TaskImages, remap_target
+from criupy.model.snapshot import (
+    LOCK_FLOCK,
+    LOCK_LEASE,
+    LOCK_OFD,
+    LOCK_POSIX,
+    TASK_ALIVE,
+    TASK_DEAD,
+    TASK_STOPPED,
+    Snapshot,
+    TaskImages,
+    remap_target,
+)
 
 PID_MAX = 4 << 20
 """Source: Linux include/linux/threads.h, PID_MAX_LIMIT."""
@@ -45,6 +57,11 @@ _REGULAR, _VSYSCALL = 1 << 0, 1 << 2
 _FILE_PRIVATE, _FILE_SHARED, _ANON_SHARED, _ANON_PRIVATE = 1 << 6, 1 << 7, 1 << 8, 1 << 9
 _SYSVIPC, _SOCKET, _AIORING, _SHSTK, _GUARD = 1 << 10, 1 << 11, 1 << 13, 1 << 15, 1 << 16
 _STATUS_SCRATCH = 0xF000_0000
+_GHOSTS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFLNK)
+_LOCKS = (LOCK_POSIX, LOCK_FLOCK, LOCK_OFD, LOCK_LEASE)
+_SOCKET_TYPES = (1, 2, 5)
+_SUN_PATH = 108
+_SCM_RIGHTS, _SCM_MAX_FD = 1, 253
 _INT_MAX = (1 << 31) - 1
 _TTY_TYPES = (PTY, CONSOLE, VT, CTTY, EXT_TTY, SERIAL)
 _LARGEST_PTY = 1 << 20
@@ -90,7 +107,9 @@ def check(snapshot: Snapshot) -> None:
             _check_task(task, snapshot)
     for table, entries in snapshot.fdinfo.items():
         _check_fdinfo(f"fdinfo-{table}.img", entries, snapshot.files)
+    _check_sockets(snapshot)
     _check_remaps(snapshot)
+    _check_locks(snapshot)
     _check_terminals(snapshot)
     _check_shmem(snapshot)
     _check_segments(snapshot)
@@ -316,15 +335,85 @@ def _check_fdinfo(name: str, entries: Iterable[Any], files: Mapping[int, file_en
         )
 
 
+def _check_sockets(snapshot: Snapshot) -> None:
+    """Unix sockets, and what is on its way to them."""
+    inodes: set[int] = set()
+    for key, entry in snapshot.files.items():
+        if entry.type == UNIXSK:
+            usk, what = entry.usk, f"file {key:#x} (UNIXSK)"
+            _require(usk.type in _SOCKET_TYPES, "files.img", f"{what} has type {usk.type}")
+            _require(usk.ino not in inodes, "files.img", f"two unix sockets have the inode {usk.ino}")
+            _require(
+                len(usk.name) <= _SUN_PATH + 1, "files.img", f"{what} has a name of {len(usk.name)} bytes"
+            )
+            where = usk.name_dir
+            good = not where or (where.startswith(b"/") and len(where) < PATH_MAX and b"\0" not in where)
+            _require(good, "files.img", f"{what}: the directory of its path is none")
+            inodes.add(usk.ino)
+    name = "sk-queues.img"
+    for packet in snapshot.sk_queues:
+        message = packet.entry
+        _require(
+            _is(snapshot.files, message.id_for, UNIXSK), name, f"there is no unix socket {message.id_for:#x}"
+        )
+        for scm in message.scm:
+            _require(scm.type == _SCM_RIGHTS, name, f"a message has control data of the type {scm.type}")
+            _require(len(scm.rights) <= _SCM_MAX_FD, name, f"a message has {len(scm.rights)} files")
+            for file_id in scm.rights:
+                _require(file_id in snapshot.files, name, f"there is no file {file_id:#x} for a message")
+
+
 def _check_remaps(snapshot: Snapshot) -> None:
     name = "remap-fpath.img"
+    seen: set[int] = set()
     for remap in snapshot.remaps:
         kind, number = remap_target(remap)
         _require(_is(snapshot.files, remap.orig_id, REG), name, f"there is no path {remap.orig_id:#x}")
+        _require(remap.orig_id not in seen, name, f"path {remap.orig_id:#x} is there twice")
+        seen.add(remap.orig_id)
+        _check_old_path(name, snapshot.files[remap.orig_id].reg.name)
         if kind == LINKED:
             _require(_is(snapshot.files, number, REG), name, f"there is no path {number:#x}")
-        elif kind == GHOST:
-            _require(snapshot.ghosts.get(number), f"ghost-file-{number:x}.img", "is missing or empty")
+    for ghost in snapshot.ghosts.values():
+        _check_ghost(ghost)
+    for entry in snapshot.files.values():
+        if entry.reg.HasField("embedded_id"):
+            ghost = snapshot.ghosts[entry.reg.embedded_id]
+            _require(stat.S_ISREG(ghost.entry.mode), ghost.name, "is of no regular file")
+            _check_old_path("files.img", entry.reg.name)
+
+
+def _check_old_path(name: str, path: bytes) -> None:
+    """Of a file that a restore makes again."""
+    parts = path.split(b"/")
+    _require(b".." not in parts and parts[-1] not in (b"", b"."), name, "a path leads elsewhere")
+
+
+def _check_locks(snapshot: Snapshot) -> None:
+    name = "filelocks.img"
+    numbers = {
+        task.pid: {info.fd for info in snapshot.fds(task)} for task in snapshot.tasks if not task.zombie
+    }
+    for lock in snapshot.locks:
+        what = f"the lock of descriptor {lock.fd} of task {lock.pid}"
+        _require(lock.fd in numbers.get(lock.pid, ()), name, f"{what}: there is no such descriptor")
+        _require(lock.flag in _LOCKS, name, f"{what} is of kind {lock.flag}")
+        _require(lock.type in (0, 1), name, f"{what} is of type {lock.type}, which cannot be restored")
+        fits = lock.start >= 0 and lock.len >= 0 and lock.start + lock.len < 1 << 63
+        _require(fits, name, f"{what} has {lock.len} bytes from {lock.start} on")
+
+
+def _check_ghost(ghost: Ghost) -> None:
+    entry, kind = ghost.entry, stat.S_IFMT(ghost.entry.mode)
+    _require(kind in _GHOSTS, ghost.name, f"mode {entry.mode:o} is of no file that can be made again")
+    _require(not ghost.chunks or kind == stat.S_IFREG, ghost.name, "has content, and is no regular file")
+    target = entry.symlnk_target
+    fits = len(target) < PATH_MAX and b"\0" not in target and bool(target) == (kind == stat.S_IFLNK)
+    _require(fits, ghost.name, "has a target that is none of a symbolic link")
+    for time in (entry.atim, entry.mtim):
+        _require(
+            time.tv_sec < _INT_MAX << 3 and time.tv_usec < 1_000_000, ghost.name, "has a time out of range"
+        )
 
 
 def _check_terminals(snapshot: Snapshot) -> None:

@@ -228,6 +228,15 @@ class TaskPlan(NamedTuple):
         return tuple(thread.tid for thread in self.threads)
 
 
+class Revived(NamedTuple):
+    """A file without a name, open in the nursery: what a remap leads to, the name that it had, and how it is open."""
+
+    kind: int
+    number: int
+    name: bytes
+    flags: int
+
+
 class Terminal(NamedTuple):
     """Something of a terminal that the nursery is given; what ``number`` is depends on the ``kind``.
 
@@ -251,6 +260,8 @@ class StubPlan(NamedTuple):
     """The pages files; the nursery has them open at their places in here."""
     terminals: tuple[Terminal, ...] = ()
     """What it has open at the numbers after those."""
+    revived: tuple[Revived, ...] = ()
+    """What it has open after them."""
     helpers: tuple[int, ...] = ()
     """Pids that are needed for a moment: of leaders of sessions and groups who are dead."""
     own_pids: bool = False
@@ -259,7 +270,7 @@ class StubPlan(NamedTuple):
     @property
     def given(self) -> int:
         """How many descriptors the nursery has from the beginning, at the numbers from 0 on."""
-        return len(self.pages) + len(self.terminals)
+        return len(self.pages) + len(self.terminals) + len(self.revived)
 
 
 STUB_SPACE = 1 << 30

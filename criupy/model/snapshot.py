@@ -7,11 +7,14 @@ lead somewhere, counts and ranges are sane.  Those who read a snapshot do not ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from criupy.errors import ImageError
+from criupy.images import ghosts
 from criupy.images.codec import BY_NAME, Record
 from criupy.images.directory import ImageDirectory, ImageWriter
 from criupy.images.pages import (
@@ -23,10 +26,11 @@ from criupy.images.pages import (
     pagemap_messages,
 )
 from criupy.images.pb.core_pb2 import core_entry, fs_entry, pstree_entry, seccomp_entry, task_kobj_ids_entry
-from criupy.images.pb.fdtable_pb2 import fdinfo_entry, file_entry
+from criupy.images.pb.fdtable_pb2 import FIFO, REG, fdinfo_entry, file_entry
 from criupy.images.pb.files_pb2 import (
     GHOST,
     LINKED,
+    file_lock_entry,
     memfd_inode_entry,
     pipe_data_entry,
     remap_file_path_entry,
@@ -34,19 +38,20 @@ from criupy.images.pb.files_pb2 import (
     tty_info_entry,
 )
 from criupy.images.pb.inventory_pb2 import inventory_entry
-from criupy.images.pb.memory_pb2 import mm_entry
+from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
 from criupy.images.pb.namespaces_pb2 import ipc_shm_entry, timens_entry
+from criupy.images.pb.sockets_pb2 import sk_packet_entry
 
 TASK_ALIVE = 1
 TASK_DEAD = 2
 TASK_STOPPED = 3
+LOCK_POSIX, LOCK_FLOCK, LOCK_OFD, LOCK_LEASE = 1, 2, 4, 8
+"""``file_lock_entry.flag``."""
 VMA_VDSO = 1 << 3
 """In ``vma_entry.status``."""
 _LARGEST_VDSO = 1 << 20
 
 _OTHER = (
-    "SK_QUEUES",
-    "FILE_LOCKS",
     "CGROUP",
     "APPARMOR",
     "BPFMAP_DATA",
@@ -97,6 +102,13 @@ class TaskImages:
         return tuple(tid for tid in self.threads if tid != self.pid or not self.lost_its_leader)
 
 
+class SocketPacket(NamedTuple):
+    """What waits to be received by the socket with the file id ``entry.id_for``, in the order of the image."""
+
+    entry: sk_packet_entry
+    content: bytes
+
+
 class PipeData(NamedTuple):
     """What was in a pipe: ``entry`` has the size of its buffer, ``content`` the bytes."""
 
@@ -122,8 +134,10 @@ class Snapshot:
     seccomp: seccomp_entry = field(default_factory=seccomp_entry)
     pipes_data: Mapping[int, PipeData] = field(default_factory=dict)
     fifo_data: Mapping[int, PipeData] = field(default_factory=dict)
+    sk_queues: Sequence[SocketPacket] = ()
     remaps: Sequence[remap_file_path_entry] = ()
-    ghosts: Mapping[int, Sequence[Record]] = field(default_factory=dict)
+    locks: Sequence[file_lock_entry] = ()
+    ghosts: Mapping[int, ghosts.Ghost] = field(default_factory=dict)
     memfds: Mapping[int, memfd_inode_entry] = field(default_factory=dict)
     shmem: Mapping[int, Pagemap] = field(default_factory=dict)
     segments: Mapping[int, ipc_shm_entry] = field(default_factory=dict)
@@ -161,6 +175,20 @@ class Snapshot:
         """Whether criupy wrote it, and not CRIU: it has fields of its own."""
         return bool(self.root.core.tc.HasField("true_personality"))
 
+    @cached_property
+    def nameless(self) -> Mapping[int, tuple[int, int]]:
+        """What remaps say, by the id of the path: the remap_type and what it leads to."""
+        return {remap.orig_id: remap_target(remap) for remap in self.remaps}
+
+    @cached_property
+    def opened(self) -> Mapping[int, Sequence[int]]:
+        """The ids of all paths that a restore opens, each with how: O_PATH for descriptors and directories, else
+        the access of mappings and executables.  An entry that nobody refers to is never looked at."""
+        found: dict[int, dict[int, None]] = {}
+        for file_id, how in _opened(self):
+            found.setdefault(file_id, {})[how] = None
+        return {file_id: tuple(how) for file_id, how in found.items()}
+
     def task(self, pid: int) -> TaskImages:
         """The task with a pid; KeyError if there is none."""
         for task in self.tasks:
@@ -171,6 +199,36 @@ class Snapshot:
     def fds(self, task: TaskImages) -> Sequence[fdinfo_entry]:
         """The descriptors of a task."""
         return self.fdinfo.get(task.ids.files_id, ()) if task.ids else ()
+
+
+_VMA_FILE = 1 << 6 | 1 << 7
+_VMA_MEMFD = 1 << 14
+_MAP_SHARED, _PROT_WRITE = 1, 2
+
+
+def access_mode(vma: vma_entry) -> int:
+    """The access that the mapped file was opened for."""
+    if vma.HasField("fdflags"):
+        return vma.fdflags & os.O_ACCMODE
+    return os.O_RDWR if vma.flags & _MAP_SHARED and vma.prot & _PROT_WRITE else os.O_RDONLY
+
+
+def _opened(snapshot: Snapshot) -> Iterator[tuple[int, int]]:
+    held = [info.id for task in snapshot.tasks for info in snapshot.fds(task)]
+    sent = [file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights]
+    for file_id in (*held, *sent):
+        entry = snapshot.files.get(file_id)
+        if entry is not None and entry.type in (REG, FIFO):
+            yield entry.fifo.regf_id if entry.type == FIFO else file_id, os.O_PATH
+    for task in snapshot.tasks:
+        if task.mm is not None:
+            yield task.mm.exe_file_id, os.O_RDONLY
+            for vma in task.mm.vmas:
+                if vma.status & _VMA_FILE and not vma.status & _VMA_MEMFD:
+                    yield vma.shmid, access_mode(vma)
+        if task.fs is not None:
+            yield task.fs.cwd_id, os.O_PATH
+            yield task.fs.root_id, os.O_PATH
 
 
 def remap_target(remap: remap_file_path_entry) -> tuple[int, int]:
@@ -189,16 +247,19 @@ def load(directory: ImageDirectory) -> Snapshot:
     tasks = tuple(_task(directory, record.message) for record in directory.records("PSTREE"))
     remaps = tuple(record.message for record in directory.records("REMAP_FPATH"))
     memfds = _by_id("memfd.img", ((r.message.inode_id, r.message) for r in directory.records("MEMFD_INODE")))
+    files = _files(directory)
     snapshot = Snapshot(
         inventory=inventory,
         tasks=tasks,
-        files=_files(directory),
+        files=files,
         fdinfo=_fdinfo(directory, tasks),
         seccomp=directory.first("SECCOMP") or seccomp_entry(),
         pipes_data=_pipe_data(directory, "PIPES_DATA"),
         fifo_data=_pipe_data(directory, "FIFO_DATA"),
+        sk_queues=tuple(SocketPacket(r.message, r.payload) for r in directory.records("SK_QUEUES")),
         remaps=remaps,
-        ghosts=_ghosts(directory, remaps),
+        locks=tuple(record.message for record in directory.records("FILE_LOCKS")),
+        ghosts=_ghosts(directory, remaps, files),
         memfds=memfds,
         shmem=_shmem(directory, tasks, memfds),
         segments=_segments(directory, tasks),
@@ -281,11 +342,13 @@ def _pipe_data(directory: ImageDirectory, kind: str) -> dict[int, PipeData]:
 
 
 def _ghosts(
-    directory: ImageDirectory, remaps: Sequence[remap_file_path_entry]
-) -> dict[int, Sequence[Record]]:
+    directory: ImageDirectory, remaps: Sequence[remap_file_path_entry], files: Mapping[int, file_entry]
+) -> dict[int, ghosts.Ghost]:
+    """Of deleted files, and of those that are embedded."""
     targets = (remap_target(remap) for remap in remaps)
-    ids = sorted({number for kind, number in targets if kind == GHOST})
-    return {ghost: tuple(directory.records("GHOST_FILE", ghost)) for ghost in ids}
+    ids = {number for kind, number in targets if kind == GHOST}
+    ids |= {entry.reg.embedded_id for entry in files.values() if entry.reg.HasField("embedded_id")}
+    return {number: ghosts.load(directory, number) for number in sorted(ids)}
 
 
 def _shmem(
@@ -315,7 +378,7 @@ def _others(directory: ImageDirectory) -> dict[str, tuple[Record, ...]]:
 
 
 def write(snapshot: Snapshot, writer: ImageWriter) -> None:
-    """Writes every image except the pages and the inventory, which is for :meth:`ImageWriter.commit`."""
+    """Writes every image except pages, ghosts and the inventory, which is for :meth:`ImageWriter.commit`."""
     writer.write("PSTREE", (task.pstree for task in snapshot.tasks))
     for task in snapshot.tasks:
         _write_task(task, writer)
@@ -325,8 +388,6 @@ def write(snapshot: Snapshot, writer: ImageWriter) -> None:
         writer.write("FDINFO", entries, table)
     writer.write("SECCOMP", [snapshot.seccomp])
     _write_optional(snapshot, writer)
-    for ghost, records in snapshot.ghosts.items():
-        writer.write("GHOST_FILE", records, ghost)
     for shmid, pagemap in snapshot.shmem.items():
         writer.write("SHMEM_PAGEMAP", pagemap_messages(pagemap), shmid)
     for name, records in snapshot.others.items():
@@ -335,19 +396,26 @@ def write(snapshot: Snapshot, writer: ImageWriter) -> None:
 
 def _write_optional(snapshot: Snapshot, writer: ImageWriter) -> None:
     """What has no file if there is nothing in it."""
-    for kind, pipes in (("PIPES_DATA", snapshot.pipes_data), ("FIFO_DATA", snapshot.fifo_data)):
-        if pipes:
-            writer.write(kind, (Record(pipe.entry, pipe.content) for pipe in pipes.values()))
-    if snapshot.remaps:
-        writer.write("REMAP_FPATH", snapshot.remaps)
-    if snapshot.memfds:
-        writer.write("MEMFD_INODE", snapshot.memfds.values())
+    contents: dict[str, Collection[PipeData | SocketPacket]] = {
+        "PIPES_DATA": snapshot.pipes_data.values(),
+        "FIFO_DATA": snapshot.fifo_data.values(),
+        "SK_QUEUES": snapshot.sk_queues,
+    }
+    for kind, found in contents.items():
+        if found:
+            writer.write(kind, (Record(one.entry, one.content) for one in found))
+    messages = {
+        "REMAP_FPATH": snapshot.remaps,
+        "FILE_LOCKS": snapshot.locks,
+        "MEMFD_INODE": snapshot.memfds.values(),
+        "TTY_INFO": snapshot.terminals.values(),
+        "TTY_DATA": snapshot.terminal_data.values(),
+    }
+    for kind, entries in messages.items():
+        if entries:
+            writer.write(kind, entries)
     if snapshot.segments:
         writer.write("IPCNS_SHM", snapshot.segments.values(), snapshot.ipc_namespace)
-    if snapshot.terminals:
-        writer.write("TTY_INFO", snapshot.terminals.values())
-    if snapshot.terminal_data:
-        writer.write("TTY_DATA", snapshot.terminal_data.values())
     if snapshot.timens is not None:
         writer.write("TIMENS", [snapshot.timens], 0)
 

@@ -10,6 +10,8 @@ Source: Linux kernel/fork.c, kernel/exit.c (``find_new_reaper``), kernel/sys.c (
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,12 +33,17 @@ from criupy.model.plan import (
     Stage,
     Step,
     clone_args,
+    data,
+    path,
 )
 
 PASSING = 1 << 40
 """From here on: tasks whose pid is the kernel's choice, in the order of their births."""
 
 
+_AT_FDCWD = -100
+_LAST_PID = b"/proc/sys/kernel/ns_last_pid"
+_UNAVAILABLE = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EBADF, errno.EINVAL})
 _IOPRIO_WHO_PROCESS, _BEST_EFFORT = 1, 2 << 13 | 4
 
 
@@ -75,12 +82,13 @@ class Growth(NamedTuple):
     told: frozenset[int]
 
 
-def grow(tasks: Sequence[Kinsman], *, own_pids: bool = False) -> Growth:
-    """The births of ``tasks``, which has parents first; ``own_pids``: the root is the init of a pid namespace.
+def grow(tasks: Sequence[Kinsman], *, last_pid: int = 0) -> Growth:
+    """The births of ``tasks``, which has parents first.
 
+    ``last_pid``: if not 0, the root is the init of a new pid namespace, and that is the highest number in it.
     ImageError for relations that no sequence of system calls can bring about.
     """
-    return _Tree(tasks).grow(own_pids=own_pids)
+    return _Tree(tasks).grow(last_pid)
 
 
 class _Tree:
@@ -102,12 +110,14 @@ class _Tree:
         self.places = self._places_of_helpers(tasks[1:])
         self.passing = 0
 
-    def grow(self, *, own_pids: bool) -> Growth:
+    def grow(self, last_pid: int) -> Growth:
         root = self.root.pid
         self.made.add(root)
-        flags = CLONE_PARENT | (CLONE_NEWPID if own_pids else 0)
-        answer = None if own_pids else root  # the nursery is told the number outside
+        flags = CLONE_PARENT | (CLONE_NEWPID if last_pid else 0)
+        answer = None if last_pid else root  # the nursery is told the number outside
         self._step(NURSERY, "clone3", *clone_args(flags, root), expect=answer, gives=_task(root))
+        if last_pid:
+            self._count_from(last_pid)
         orphans = list(self._raise(self.root))
         while orphans:
             left = list(self._adopt(orphans))
@@ -126,6 +136,22 @@ class _Tree:
         self, tid: int, call: str, *args: Arg, expect: int | None = None, gives: Ref | None = None
     ) -> None:
         self.steps.append(Step(tid, Stage.TREE, call, args, expect=expect, gives=gives))
+
+    def _count_from(self, last_pid: int) -> None:
+        """Numbers of the kernel's choice come after all others, as they did.
+
+        If that cannot be had (/proc/sys is read-only, say), they are the lowest that are free.  Source: Linux
+        kernel/pid_namespace.c, ``pid_ns_ctl_handler``.
+        """
+        text = b"%d" % last_pid
+        for call, args, expect in (
+            ("openat", (_AT_FDCWD, path(_LAST_PID), os.O_WRONLY, 0), 0),
+            ("write", (0, data(text, f'"{last_pid}"'), len(text)), len(text)),
+            ("close", (0,), 0),
+        ):
+            self.steps.append(
+                Step(self.root.pid, Stage.TREE, call, args, expect=expect, tolerate=_UNAVAILABLE)
+            )
 
     def _born_sessions(self, tasks: Sequence[Kinsman]) -> dict[int, int]:
         """A leader was born in a session that its own children still have, if they have none of hers."""

@@ -9,15 +9,16 @@ moved.  What several tables share is opened by the nursery, of which the tasks g
 from __future__ import annotations
 
 import os
+import stat
 import struct
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2, files_pb2
-from criupy.model.plan import Arg, Ref, Stage, Step, data, path
+from criupy.model.plan import NURSERY, Arg, Ref, Revived, Stage, Step, data, path
 from criupy.resources import shmem
 from criupy.resources.shmem import Made
 
@@ -34,10 +35,11 @@ F_DUPFD, F_SETFD, F_SETFL, F_SETSIG, F_SETOWN_EX = 0, 2, 4, 10, 15
 FD_CLOEXEC = 1
 SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_ASYNC | os.O_DIRECT | os.O_NOATIME
 """What F_SETFL can change.  Source: Linux fs/fcntl.c, ``SETFL_MASK``."""
-_O_TMPFILE = 0o20000000
-_NOT_TO_REPEAT = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_ASYNC | os.O_CLOEXEC | _O_TMPFILE
+_NOT_TO_REPEAT = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_ASYNC | os.O_CLOEXEC
 _OWNER_TID = 0
 _KEEP = 0xFFFF_FFFF
+_IN_A_MESSAGE = -1
+"""Instead of a files_id: what holds a file that is on its way."""
 
 
 class Numbers:
@@ -122,6 +124,31 @@ class TablePlan:
         if cloexec:
             self._cloexec.add(number)
         return self.step(call, *args, expect=number, about=about)
+
+    def open_path(self, file_id: int, flags: int) -> Generator[Step, None, int]:
+        """Opens what has a path, or had one; returns the number."""
+        reg = reg_entry(self.snapshot, file_id)
+        about = reg.name.decode("utf-8", "backslashreplace")
+        held = revived(self.subject, file_id, os.O_PATH)
+        if held is None:
+            call, args = open_path(reg, flags)
+            number = self.numbers.take()
+            yield self.step(call, *args, expect=number, about=about)
+            return number
+        borrowed = held
+        if self.subject.tid != NURSERY:
+            borrowed = self.numbers.take()
+            fetch = (self.subject.stub.nursery_fd, held, 0)
+            yield self.step("pidfd_getfd", *fetch, expect=borrowed, about=about)
+        number = self.numbers.take()
+        if stat.S_ISLNK(reg.mode):  # to open it again would be to follow it
+            yield self.step("fcntl", borrowed, F_DUPFD, 0, expect=number, about=about)
+        else:
+            way = shmem.again(borrowed)
+            yield self.step("openat", AT_FDCWD, way, _repeated(flags), 0, expect=number, about=about)
+        if self.subject.tid != NURSERY:
+            yield self.close(borrowed)
+        return number
 
     def settle(self, file_id: int, number: int) -> None:
         """The file is open at a number that was taken before."""
@@ -231,14 +258,24 @@ class _Groups:
                 self.holders.setdefault(group, set()).add(files_id)
                 self.members.setdefault(group, {})[entry.id] = entry
                 self.made_by.setdefault(entry.id, files_id)
+        self.beside[_IN_A_MESSAGE] = set()
+        for entry in _on_their_way(snapshot, kinds):
+            group = self.group_of[entry.id] = kinds[entry.type].together(entry)
+            self.holders.setdefault(group, set()).add(_IN_A_MESSAGE)
+            self.members.setdefault(group, {})[entry.id] = entry
+            self.made_by.setdefault(entry.id, _IN_A_MESSAGE)
 
     def held(self) -> Iterator[tuple[Hashable, list[fdtable_pb2.file_entry]]]:
-        """The groups that the nursery has to open, with their files."""
+        """The groups that the nursery has to open, with their files; last those that others may be in."""
         apart = self._apart()
-        for group, files_ids in self.holders.items():
-            entries = list(self.members[group].values())
-            if group in apart or len(files_ids) > 1 or any(self.kinds[entry.type].held for entry in entries):
+        for group in sorted(self.holders, key=self._carries):
+            files_ids, entries = self.holders[group], list(self.members[group].values())
+            shared = len(files_ids) > 1 or _IN_A_MESSAGE in files_ids
+            if group in apart or shared or any(self.kinds[entry.type].held for entry in entries):
                 yield group, entries
+
+    def _carries(self, group: Hashable) -> bool:
+        return any(self.kinds[entry.type].carries for entry in self.members[group].values())
 
     def _apart(self) -> set[Hashable]:
         """Those of files that have to be open beside each other, and are not in the table that completes them."""
@@ -252,6 +289,13 @@ class _Groups:
                     if other not in self.beside[self.made_by[entry.id]]:
                         found |= {group, self.group_of[other]}
         return found
+
+
+def _on_their_way(snapshot: Snapshot, kinds: Mapping[int, FileKind]) -> Iterator[fdtable_pb2.file_entry]:
+    """The files in queued messages."""
+    ids = (file_id for packet in snapshot.sk_queues for scm in packet.entry.scm for file_id in scm.rights)
+    for file_id in dict.fromkeys(ids):
+        yield _known(snapshot, kinds, file_id, f"file {file_id:#x} in a message")
 
 
 def _all(
@@ -310,11 +354,18 @@ def _entry(
     entry = snapshot.files.get(info.id)
     if entry is None or entry.type != info.type:
         raise ImageError("files.img", f"descriptor {info.fd} needs file {info.id:#x}, which is not there")
+    return _known(snapshot, kinds, info.id, f"descriptor {info.fd}")
+
+
+def _known(
+    snapshot: Snapshot, kinds: Mapping[int, FileKind], file_id: int, what: str
+) -> fdtable_pb2.file_entry:
+    entry = snapshot.files.get(file_id)
+    if entry is None:
+        raise ImageError("files.img", f"{what} is not there")
     if entry.type not in kinds:
         kind = fdtable_pb2.fd_types.Name(entry.type)
-        raise ImageError(
-            "files.img", f"descriptor {info.fd} is of the kind {kind}, which cannot be restored yet"
-        )
+        raise ImageError("files.img", f"{what} is of the kind {kind}, which cannot be restored yet")
     return entry
 
 
@@ -366,7 +417,14 @@ def _body(entry: fdtable_pb2.file_entry, snapshot: Snapshot) -> Any:
 
 def open_path(reg: files_pb2.reg_file_entry, flags: int) -> tuple[str, tuple[Arg, ...]]:
     """The call that opens a file by its path."""
-    return "openat", (AT_FDCWD, path(reg.name), flags & ~_NOT_TO_REPEAT | os.O_NOCTTY, 0)
+    return "openat", (AT_FDCWD, path(reg.name), _repeated(flags), 0)
+
+
+def _repeated(flags: int) -> int:
+    """The flags for opening a file once more that was opened with these."""
+    if flags & os.O_TMPFILE == os.O_TMPFILE:
+        flags &= ~os.O_TMPFILE
+    return flags & ~_NOT_TO_REPEAT | os.O_NOCTTY
 
 
 def reg_entry(snapshot: Snapshot, file_id: int) -> files_pb2.reg_file_entry:
@@ -377,17 +435,40 @@ def reg_entry(snapshot: Snapshot, file_id: int) -> files_pb2.reg_file_entry:
     name = entry.reg.name.decode("utf-8", "backslashreplace")
     if entry.reg.ext:
         raise ImageError("files.img", f"{name} is external, which cannot be restored yet")
-    if any(remap.orig_id == file_id for remap in snapshot.remaps):
-        raise ImageError("remap-fpath.img", f"{name} had no name any more, which cannot be restored yet")
+    if snapshot.nameless.get(file_id, (None, 0))[0] == files_pb2.PROCFS:
+        why = f"{name} is of a process that was gone, which cannot be restored yet"
+        raise ImageError("remap-fpath.img", why)
     if not entry.reg.name.startswith(b"/") or b"\0" in entry.reg.name:
         raise ImageError("files.img", f"file {file_id:#x} has no absolute path")
     return entry.reg
 
 
-def open_steps(
-    snapshot: Snapshot, file_id: int, tid: int, stage: Stage, flags: int, ref: Ref
-) -> Iterator[Step]:
+def plan_revived(snapshot: Snapshot) -> tuple[Revived, ...]:
+    """What the nursery has to have open of files that have no name."""
+    found: dict[Revived, None] = {}
+    for file_id, (kind, number) in snapshot.nameless.items():
+        if kind != files_pb2.PROCFS:
+            for flags in snapshot.opened.get(file_id, ()):
+                found[Revived(kind, number, reg_entry(snapshot, file_id).name, flags)] = None
+    return tuple(found)
+
+
+def revived(subject: PlanSubject, file_id: int, flags: int) -> int | None:
+    """The number that a file without a name has in the nursery, open with ``flags``; None if it has a name."""
+    if file_id not in subject.snapshot.nameless:
+        return None
+    kind, number = subject.snapshot.nameless[file_id]
+    name = reg_entry(subject.snapshot, file_id).name
+    stub = subject.stub
+    return len(stub.pages) + len(stub.terminals) + stub.revived.index(Revived(kind, number, name, flags))
+
+
+def open_steps(subject: PlanSubject, file_id: int, stage: Stage, flags: int, ref: Ref) -> Iterator[Step]:
     """Opens what is mapped, run, or stood in; the answer is ``ref``, and closing it is up to the caller."""
-    reg = reg_entry(snapshot, file_id)
+    reg = reg_entry(subject.snapshot, file_id)
     call, args = open_path(reg, flags)
-    yield Step(tid, stage, call, args, gives=ref, about=reg.name.decode("utf-8", "backslashreplace"))
+    held = revived(subject, file_id, os.O_PATH if flags & os.O_PATH else flags)
+    if held is not None:
+        call, args = "pidfd_getfd", (subject.stub.nursery_fd, held, 0)
+    about = reg.name.decode("utf-8", "backslashreplace")
+    yield Step(subject.tid, stage, call, args, gives=ref, about=about)

@@ -180,8 +180,18 @@ class FileKind(Protocol):
         return False
 
     @property
+    def carries(self) -> bool:
+        """Whether other files may be on their way in it, so that these are opened before it."""
+        return False
+
+    @property
     def nameless(self) -> bool:
         """Whether it has no name by which it could be opened again, and needs none."""
+        return False
+
+    @property
+    def loses_unread(self) -> bool:
+        """Whether what waits to be read cannot be kept: then a dump gives tasks a moment to read it."""
         return False
 
     @property
@@ -204,6 +214,10 @@ class FileKind(Protocol):
         """The same for files that can only be opened together, as the ends of a pipe are."""
         return entry.id
 
+    def prepare(self, links: Iterable[bytes], table: FileTable) -> None:
+        """Before the freeze: what would take time then.  ``links``: where descriptors of a running task lead."""
+        return
+
     def early(self, entry: fdtable_pb2.file_entry) -> bool:
         """Whether the nursery opens it while the tree grows, before it makes anything else."""
         return False
@@ -215,7 +229,7 @@ class FileKind(Protocol):
     def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         """The same, of what ``file`` has to do with tasks and names; ``pids`` are all that are dumped with it.
 
-        Not asked of a frozen task: `relate` says it, or `encode` raises `Astray`.
+        Not asked of a frozen task: of that `FileTable.when_all_are_known` finds it, or `encode` raises `Astray`.
         """
         return iter(())
 
@@ -229,6 +243,10 @@ class FileKind(Protocol):
         What it has to do with files of other tasks can wait for `FileTable.when_all_are_known`.
         """
         return None
+
+    def path_id(self, one: Collected) -> int:
+        """The id of the entry that has its path, if it has one."""
+        return one.id
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         """Fill the part of ``entry`` that belongs to ``type``, and further images."""

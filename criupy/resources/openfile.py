@@ -6,8 +6,10 @@ import errno
 import fcntl
 import os
 import resource
+import socket
 import stat
 import struct
+import termios
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +59,8 @@ class OpenFile(NamedTuple):
     stat: os.stat_result | None
     owner: Owner
     own: int
+    family: str = ""
+    """Of a socket: unix, inet..."""
 
     @property
     def flags(self) -> int:
@@ -76,7 +80,8 @@ class OpenFile(NamedTuple):
         if self.info.flags & os.O_PATH:
             return ("O_PATH",)
         if self.stat is None:
-            return (_nameless(self.link),)
+            word = sort_of_link(self.link)
+            return (f"{self.family} socket", word) if word == "socket" else (word,)
         if not self.stat.st_nlink and self.link.startswith(b"/memfd:"):
             return ("memfd",)
         word = _SORTS[stat.S_IFMT(self.stat.st_mode)]
@@ -97,10 +102,38 @@ _SORTS = {
 }
 
 
-def _nameless(link: bytes) -> str:
+_SOL_SOCKET, _SO_DOMAIN = 1, 39
+_FAMILIES: dict[int, str] = {
+    socket.AF_UNIX: "unix",
+    socket.AF_INET: "inet",
+    socket.AF_INET6: "inet6",
+    socket.AF_NETLINK: "netlink",
+    socket.AF_PACKET: "packet",
+}
+
+
+def _family(own: int) -> str:
+    sock = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, own)
+    try:
+        return _FAMILIES.get(sock.getsockopt(_SOL_SOCKET, _SO_DOMAIN), "other")
+    finally:
+        sock.detach()
+
+
+def sort_of_link(link: bytes) -> str:
     """``pipe`` of ``pipe:[4711]``, and all of ``anon_inode:[eventfd]``."""
     kind, _, number = link.partition(b":")
     return (kind if number[1:-1].isdigit() else link).decode("utf-8", "backslashreplace")
+
+
+def unread(own: int) -> int:
+    """Bytes that can be read from a descriptor of ours (FIONREAD); 0 where the kernel does not tell."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(own, termios.FIONREAD, bytes(4)))[0])
+    except OSError as error:
+        if error.errno not in (errno.ENOTTY, errno.EINVAL):
+            raise
+        return 0
 
 
 class Ahead:
@@ -168,6 +201,12 @@ def open_files(pid: int, ahead: Ahead | None = None) -> Iterator[OpenFile]:
         os.close(pidfd)
 
 
+def received(own: int) -> OpenFile:
+    """A file that has come to us in a message, by our descriptor."""
+    with _directory("/proc/self/fd") as links, _directory("/proc/self/fdinfo") as infos:
+        return _open_file(os.getpid(), own, own, links, infos, None)
+
+
 @contextmanager
 def _directory(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -187,7 +226,8 @@ def _open_file(pid: int, fd: int, own: int, links: int, infos: int, ahead: Ahead
         info, link = fdinfo.parse(text), os.readlink(b"%d" % fd, dir_fd=links)
     found = os.fstat(own) if link.startswith((b"/", UNREACHABLE)) else None
     owner = NOBODY if info.flags & os.O_PATH else _owner(own)
-    return OpenFile(pid, fd, link, info, found, owner, own)
+    family = _family(own) if link.startswith(b"socket:[") else ""
+    return OpenFile(pid, fd, link, info, found, owner, own, family)
 
 
 def _read(name: bytes, directory: int) -> bytes:

@@ -17,6 +17,7 @@ from criupy.resources.files.regular import RegularFile
 from criupy.resources.files.signalfd import Signalfd
 from criupy.resources.files.timerfd import Timerfd
 from criupy.resources.files.tty import Tty
+from criupy.resources.files.unixsock import UnixSock
 from criupy.resources.kind import TaskKind
 from criupy.resources.task.comm import Comm
 from criupy.resources.task.creds import Creds
@@ -61,6 +62,7 @@ FILE_KINDS = FileKinds(
         Eventfd(),
         Epoll(),
         Memfd(),
+        UnixSock(),
         Signalfd(),
         Inotify(),
         Fanotify(),

@@ -21,9 +21,9 @@ from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import mman
 from criupy.linux.syscalls import HUGETLBFS_MAGIC, file_system, mapped_page
 from criupy.model.plan import NURSERY, Arg, Data, Stage, Step, path
+from criupy.model.snapshot import access_mode
 
 if TYPE_CHECKING:
-    from criupy.images.pb.memory_pb2 import vma_entry
     from criupy.model.snapshot import Snapshot
     from criupy.resources.fileplan import Numbers
     from criupy.resources.openfile import OpenFile
@@ -247,13 +247,6 @@ def plan(snapshot: Snapshot, numbers: Numbers, pages: tuple[PagesFile, ...]) -> 
                 made.mapped[key] = numbers.take()
                 steps.append(_step("openat", _AT_FDCWD, again(inode), key[1], 0, expect=made.mapped[key]))
     return steps, made
-
-
-def access_mode(vma: vma_entry) -> int:
-    """The access that the mapped file was opened for."""
-    if vma.HasField("fdflags"):
-        return vma.fdflags & os.O_ACCMODE
-    return os.O_RDWR if vma.flags & mman.MAP_SHARED and vma.prot & mman.PROT_WRITE else os.O_RDONLY
 
 
 def again(number: int) -> Data:

@@ -29,7 +29,8 @@ from criupy.linux.prctl import PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP
 from criupy.linux.procfs import sysvipc
 from criupy.linux.procfs.sysvipc import Segment
 from criupy.model.plan import NURSERY, Arg, Ref, Stage, Step, data, path
-from criupy.resources.shmem import Stored, access_mode, fill, huge_page, store
+from criupy.model.snapshot import access_mode
+from criupy.resources.shmem import Stored, fill, huge_page, store
 
 if TYPE_CHECKING:
     from criupy.images.pb.memory_pb2 import vma_entry

@@ -70,10 +70,11 @@ class _Builder:
         shared = Answers()
         with nullcontext() if self._fills_much() else self.tree.on_one_processor():
             run_queues([(nursery, self.common.get(Stage.NURSERY, []))], shared)
-            self._grow(self.common[Stage.TREE])
+            self._grow(self.common[Stage.TREE], shared)
         self.log.info(f"Created {len(self.living)} tasks")
         after_births()
-        run_queues([(nursery, self.common.get(Stage.HOLD, []))], shared)
+        for tid, run in groupby(self.common.get(Stage.HOLD, []), attrgetter("tid")):  # tasks help it
+            run_queues([(self.tree.processes[tid].leader, [*run])], shared)
         for task in self.plan.tasks:
             if task.stopped:
                 self.tree.processes[task.pid].stop()
@@ -101,9 +102,8 @@ class _Builder:
 
     # The tree
 
-    def _grow(self, steps: Sequence[Step]) -> None:
+    def _grow(self, steps: Sequence[Step], answers: Answers) -> None:
         """In the order of the steps: what one task does in a row is a batch."""
-        answers = Answers()
         for tid, run in groupby(steps, attrgetter("tid")):
             own = list(run)
             process = self.tree.processes[tid]

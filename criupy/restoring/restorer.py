@@ -27,13 +27,14 @@ from criupy.log import Log, Report
 from criupy.model.plan import NURSERY, RestorePlan, Stage, TaskPlan
 from criupy.model.snapshot import Snapshot, load
 from criupy.model.tasktree import PASSING
-from criupy.options import RestoreOptions
+from criupy.options import Outside, RestoreOptions
 from criupy.planner import plan
 from criupy.resources import sysvshm, terminalrestore
 from criupy.resources.namespaces import timens
 from criupy.resources.registry import FILE_KINDS
-from criupy.restoring import likeness
+from criupy.restoring import embedded, likeness
 from criupy.restoring.builder import build
+from criupy.restoring.revival import revive
 from criupy.tracee import guardian
 from criupy.tracee.stub import StubTree, table_space
 
@@ -63,6 +64,7 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
     features = probe()
     with ImageDirectory(options.images_dir) as directory:
         snapshot = _load(directory)
+        FILE_KINDS.refuse_outside(snapshot, Outside(options.ext_unix_sk))
         clocks = None if options.host_clocks else timens.initial()
         segments = sysvipc.segments()
         the_plan = plan(snapshot, features, clocks, segments)
@@ -70,28 +72,34 @@ def restore(options: RestoreOptions, log: Log, report: Report, hooks: Hooks = NO
             report.line(str(the_plan))
             return 0
         for warning in the_plan.warnings:
-            log.warning(warning)
-            report.line(f"Note: {warning}")
+            _note(log, report, warning)
         if not (features.has_capability(CAP_SYS_ADMIN) or features.has_capability(CAP_CHECKPOINT_RESTORE)):
             message = "CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE is needed to give a task its pid"
             raise PrivilegeError(message, hint="run criupy as root")
         _check_free(the_plan)
         sysvshm.check(snapshot, segments)
-        for check in FILE_KINDS.checks(snapshot):
+        for check in FILE_KINDS.checks(snapshot, build_ids=options.file_validation == "buildid"):
             check.run()
+        FILE_KINDS.check_locks(snapshot)
         hooks.act("pre-restore", 0)
         with _outcome():
-            root = _create(the_plan, directory, snapshot, options, watch, log, report, hooks)
+            root = _create(the_plan, snapshot, directory, options, watch, log, report, hooks)
         _after(hooks, "post-resume", root, log)
     _tell(the_plan, root, options, watch, log, report)
     return root
+
+
+def _note(log: Log, report: Report, warning: str) -> None:
+    log.warning(warning)
+    report.line(f"Note: {warning}")
 
 
 def _load(directory: ImageDirectory) -> Snapshot:
     snapshot = load(directory)
     with ExitStack() as stack:
         sets = [directory]
-        return likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
+        snapshot = likeness.find(snapshot, cache(lambda file: _pages(stack, sets, file)))
+    return embedded.replace(snapshot, directory)
 
 
 @contextmanager
@@ -126,8 +134,8 @@ def _born(the_plan: RestorePlan) -> Iterator[int]:
 
 def _create(
     the_plan: RestorePlan,
-    directory: ImageDirectory,
     snapshot: Snapshot,
+    directory: ImageDirectory,
     options: RestoreOptions,
     watch: Stopwatch,
     log: Log,
@@ -145,13 +153,16 @@ def _create(
         terminals, wanted = terminalrestore.Terminals(snapshot), the_plan.stub.terminals
         provided = terminalrestore.provide(terminals, wanted, shell_job=options.shell_job)
         given = stack.enter_context(provided)
+        revived = stack.enter_context(
+            revive(the_plan.stub.revived, snapshot, directory, partial(_note, log, report))
+        )
         last = stack.enter_context(ExitStack())  # if not before, when the tree is gone
         tree = stack.enter_context(
-            StubTree(the_plan.stub, [*pages, *given], space, suspend_seccomp=suspend_seccomp)
+            StubTree(the_plan.stub, [*pages, *given, *revived], space, suspend_seccomp=suspend_seccomp)
         )
         tree.create_nursery(unwanted)
         watch.forking = watch.passed()
-        guard = partial(_guard_segments, last, the_plan, tree)
+        guard = partial(_guard_others, last, the_plan, tree)
         build(the_plan, tree, log, report, after_births=guard)
         root = tree.processes[the_plan.tasks[0].pid].pid
         hooks.act("post-restore", root)
@@ -177,18 +188,22 @@ def _after(hooks: Hooks, moment: Moment, root: int, log: Log) -> None:
         log.error(str(error))
 
 
-def _guard_segments(last: ExitStack, the_plan: RestorePlan, tree: StubTree) -> None:
-    """What a restore makes dies with its tasks, and they with criupy; but System V segments do not."""
-    if not any(step.call == "shmat" for step in the_plan.steps):
-        return
+def _guard_others(last: ExitStack, the_plan: RestorePlan, tree: StubTree) -> None:
+    """What a restore makes dies with its tasks, and they with criupy; but segments and paths of sockets do not."""
     nursery = tree.processes[NURSERY]
     pids = [tree.processes[task.pid].pid for task in the_plan.tasks]
-    settle = sysvshm.aftermath(the_plan.steps, nursery.pid)
+    settles = [FILE_KINDS.aftermath(the_plan.steps)]
+    if any(step.call == "shmat" for step in the_plan.steps):
+        settles.append(sysvshm.aftermath(the_plan.steps, nursery.pid))
+    needed = [settle for settle in settles if settle is not None]
+    if not needed:
+        return
 
     def undo() -> None:
         guardian.end(nursery.pidfd)  # it may be about to make one
         if guardian.are_dead(pids):  # and have not just been let go
-            settle()
+            for settle in needed:
+                settle()
 
     last.enter_context(guardian.unless_done(undo))
 

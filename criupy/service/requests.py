@@ -119,4 +119,6 @@ def _filled(options: Options, opts: criu_opts) -> Options:
 
 
 def _plain(value: Any) -> Any:
-    return os.fsdecode(value) if isinstance(value, bytes) else value
+    if isinstance(value, (bytes, str, int)):
+        return os.fsdecode(value) if isinstance(value, bytes) else value
+    return tuple(map(_plain, value))

@@ -149,10 +149,11 @@ class _TreeFreezer:
 
     @contextmanager
     def undertaker(self) -> Iterator[None]:
-        """Meanwhile, threads that die are reaped: who executes a program waits until all others of its process are.
+        """Meanwhile, who dies is reaped: who executes a program waits until all other threads of its process are.
 
-        To seize one of them, or that one itself, is to wait for that in turn, whatever happens.
-        Source: Linux fs/exec.c, ``de_thread``; kernel/ptrace.c, ``ptrace_attach``.
+        To seize one of them, or that one itself, is to wait for that in turn, whatever happens.  And the init of a
+        pid namespace ends after all others in it.  Source: Linux fs/exec.c, ``de_thread``; kernel/ptrace.c,
+        ``ptrace_attach``; kernel/pid_namespace.c, ``zap_pid_ns_processes``.
         """
         done = threading.Event()
         thread = threading.Thread(target=self._bury, args=(done,))
@@ -172,7 +173,7 @@ class _TreeFreezer:
                 continue
             for freezer in list(self._freezers.values()):
                 for tracee in list(freezer.tracees.values()):
-                    if tracee.tid != tracee.pid and tracee.has_died():
+                    if tracee.has_died():
                         reap(tracee.pid, tracee.tid, time.monotonic())
 
     def clean(self) -> None:

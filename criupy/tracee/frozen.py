@@ -7,6 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -145,12 +146,10 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
             guardian.finish(lambda: guardian.kill(pidfds))
         for process in dying:
             process_mrelease(process.pidfd)
-        for process in reversed(dying):  # the init of a pid namespace ends when all others in it are reaped
-            for tid in (
-                *(thread.tid for thread in process.threads if thread.tid != process.pid),
-                process.pid,
-            ):
-                reap(process.pid, tid, deadline)
+        tids = [
+            tid for process in dying for tid in (process.pid, *(thread.tid for thread in process.threads))
+        ]
+        reap_all(tids, deadline, kept={process.pid for process in dying if _is_our_child(process.pid)})
         for process in dying:
             ended = select.poll()
             ended.register(process.pidfd, select.POLLIN)
@@ -160,17 +159,31 @@ def kill_all(processes: Iterable[FrozenProcess], *, timeout: float) -> None:
 
 def reap(pid: int, tid: int, deadline: float) -> None:
     """Wait for the end of a dying thread; a process of our own keeps its status for whoever waits for it."""
-    keep = os.WNOWAIT if tid == pid and _parent(pid) == os.getpid() else 0
+    reap_all([tid], deadline, kept={pid} if tid == pid and _is_our_child(pid) else frozenset())
+
+
+def reap_all(tids: Iterable[int], deadline: float, *, kept: AbstractSet[int] = frozenset()) -> list[int]:
+    """Wait for the ends of dying threads in the order in which they come; ``kept`` ones keep their status.
+
+    Gives back those that have not ended by ``deadline``.
+
+    That of a pid namespace's init who is the last to end waits until all others in there are reaped.  Source: Linux
+    kernel/pid_namespace.c, ``zap_pid_ns_processes``.
+    """
+    left = [*dict.fromkeys(tids)]
     with held_signals():
-        while True:
-            try:
-                if os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None:
-                    return
-            except ChildProcessError:
-                return
+        while left := [tid for tid in left if not _has_ended(tid, os.WNOWAIT if tid in kept else 0)]:
             if time.monotonic() > deadline:
-                return
+                break
             signal.sigtimedwait({signal.SIGCHLD}, 0.002)
+    return left
+
+
+def _has_ended(tid: int, keep: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, tid, os.WEXITED | os.WNOHANG | abi.WALL | keep) is not None
+    except ChildProcessError:
+        return True
 
 
 def status_of(pid: int, tid: int) -> dict[str, str]:
@@ -182,5 +195,5 @@ def status_of(pid: int, tid: int) -> dict[str, str]:
         return {}
 
 
-def _parent(pid: int) -> int:
-    return int(status_of(pid, pid).get("PPid", "0"))
+def _is_our_child(pid: int) -> bool:
+    return int(status_of(pid, pid).get("PPid", "0")) == os.getpid()

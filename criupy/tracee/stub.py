@@ -29,7 +29,7 @@ from criupy.linux.syscalls import LockedMemory, set_subreaper
 from criupy.model.plan import NURSERY, StubPlan, TaskPlan, ThreadState
 from criupy.tracee import blob, guardian
 from criupy.tracee.batch import RemoteAddress, Results, Slot, SyscallBatch
-from criupy.tracee.frozen import status_of
+from criupy.tracee.frozen import reap_all, status_of
 from criupy.tracee.ptrace import Memory, Registers, Stop, Tracee, held_signals
 
 _PAGE = 4096
@@ -171,6 +171,12 @@ def _await_death(tid: int) -> None:
         if time.monotonic() > deadline:
             raise RestoreError(f"task {tid}: its main thread does not end")
         time.sleep(0.0005)
+
+
+def _reap(tids: list[int]) -> None:
+    """Wait for the ends of what was killed; signals of our own are let in twice a second."""
+    while tids:
+        tids = reap_all(tids, time.monotonic() + 0.5)
 
 
 def wait(tracee: Tracee, patience: float = _PATIENCE) -> Stop:
@@ -345,10 +351,11 @@ class StubProcess:
                 guardian.kill_by_pid(tid)
 
     def reap(self) -> None:
-        others = [thread.tid for thread in self.threads.values() if thread.tid != self.pid]
-        for tid in (*self._born(), *reversed(others), self.pid):
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PID, tid, os.WEXITED | abi.WALL)
+        _reap(self.tids())
+
+    def tids(self) -> list[int]:
+        """Of all that has to be reaped, as criupy sees them."""
+        return [self.pid, *(thread.tid for thread in self.threads.values()), *self._born()]
 
     def _born(self) -> Iterator[int]:
         return (tid for thread in self.threads.values() for tid in thread.born)
@@ -389,9 +396,9 @@ class StubTree:
             processes = list(self.processes.values())
             for process in processes:
                 process.kill()
+            tids = [tid for process in processes for tid in process.tids()]
             for _ in range(2):  # once more, as the one whom orphans come to
-                for process in reversed(processes):  # the init of a namespace ends when all others are reaped
-                    process.reap()
+                _reap(tids)
         finally:
             for process in self.processes.values():
                 process.close()
@@ -419,9 +426,8 @@ class StubTree:
         self.processes[NURSERY] = process
         batch = SyscallBatch()
         batch.call("close_range", len(self._files), 0xFFFFFFFF, 0)
-        batch.call(
-            "pidfd_open", nursery.pid, 0
-        )  # for the root, who may not see it: the number after its files
+        # For the root, which may not see the nursery: at the number after its files.
+        batch.call("pidfd_open", nursery.pid, 0)
         nursery.run(batch).check()
         return process
 
@@ -435,15 +441,14 @@ class StubTree:
     def _spawn_nursery(self) -> StubThread:
         code = bytearray(blob.CODE)
         struct.pack_into("<I", code, blob.NURSERY_PARENT, os.getpid())
-        image = os.memfd_create("criupy-stub")
-        files: list[int] = []
+        files = [os.memfd_create("criupy-stub")]
         try:
-            os.write(image, _elf(bytes(code)))
-            for file in self._files:  # out of the way of the numbers that they get
+            os.write(files[0], _elf(bytes(code)))
+            for file in (files[0], *self._files):  # out of the way of the numbers that they get
                 files.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, len(self._files)))  # noqa: PERF401 - closed below
-            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in enumerate(files)]
+            actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in enumerate(files[2:])]
             pid = os.posix_spawn(
-                f"/proc/self/fd/{image}",
+                f"/proc/self/fd/{files[1]}",
                 ["criupy-stub"],
                 {},
                 file_actions=actions,
@@ -451,7 +456,6 @@ class StubTree:
                 setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
             )
         finally:
-            os.close(image)
             for file in files:
                 os.close(file)
         assert pid > 0
@@ -489,12 +493,13 @@ class StubTree:
             base = RemoteAddress(self._plan.base)
             leader = StubThread(tracee, maker.code, maker.table, maker.capacity, maker.meeting)
             process = StubProcess(number, leader, pidfd, self._buffer, Tables(base + _PAGE + _MAIN_TABLE))
+        is_root = len(self.processes) == 1  # others of the nursery's only pass by
         self.processes[number] = process
         maker.born.popleft()
         wait(tracee, _BIRTH)
-        if mother is self.processes[NURSERY]:
+        if is_root:
             self._settle(leader)
-        elif not shares_memory:
+        elif mother is not self.processes[NURSERY] and not shares_memory:
             leader.table, leader.capacity = RemoteAddress(self._plan.base) + _PAGE, _MAIN_TABLE
         return process
 

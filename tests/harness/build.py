@@ -31,7 +31,7 @@ class ToolMissing(Exception):
 
 
 def argv_of(program: str) -> list[str]:
-    """The command of ``tests/programs/PROGRAM``: built if it is C, Go or Java, interpreted if it is Python or bash."""
+    """The command of ``tests/programs/PROGRAM``: built if it is C, Go or Java, else interpreted."""
     source = PROGRAMS / program
     match source.suffix:
         case ".c":
@@ -43,13 +43,17 @@ def argv_of(program: str) -> list[str]:
         case ".java":
             classes = _built(source, "javac", ["javac", "-d", "OUTPUT", str(source)])
             return [*JAVA, "-cp", classes, source.stem]
+        case ".js":
+            if shutil.which("node") is None:
+                raise ToolMissing("node is missing")
+            return ["node", str(source)]
         case ".py":
             return [os.path.realpath(sys.executable), "-I", str(source)]
         case ".sh":
             if missing := [tool for tool in TOOLS.get(program, ()) if shutil.which(tool) is None]:
                 raise ToolMissing(f"{', '.join(missing)} is missing")
             return ["bash", str(source)]
-    raise ValueError(f"{program}: neither C, Go, Java, Python nor bash")
+    raise ValueError(f"{program}: neither C, Go, Java, JavaScript, Python nor bash")
 
 
 def _built(source: Path, tool: str, command: list[str], *, headers: bool = False) -> str:

@@ -28,7 +28,7 @@ class Case:
 
 
 PROGRAMS = [
-    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c", "epoll.c",
+    "alternate_stacks.c", "chrooted.c", "clocks.c", "consoles.c", "credentials.c", "deleted_files.c", "epoll.c",
     "event_counters.c", "fanotify.c", "fpu_state.c", "guard_regions.c", "huge_pages.c", "identity.c",
     "inotify.c", "interval_timers.c", "layout.c", "limits.c", "memory_advice.c", "memory_barriers.c",
     "memory_kinds.c", "pipes.c", "posix_timers.c", "regular_files.c", "restartable_sequences.c",
@@ -37,6 +37,7 @@ PROGRAMS = [
     "zero_memory.c",
 ]  # fmt: skip
 BEYOND_CRIU = {
+    "deleted_files.c": "refuses a directory that went with the one above it",
     "event_counters.c": "has no place for an eventfd's flag and the upper half of its count",
     "identity.c": "does not restore timer slack and personality",
     "fanotify.c": "knows no marks on file systems, and wants to find mounts in images",
@@ -52,6 +53,25 @@ BEYOND_CRIU = {
 WATCHED = "looks for the files of an epoll instance in the first of its processes only"
 LEADERLESS = "refuses a process whose main thread has ended"
 SEGMENTS = "dumps System V segments only with an IPC namespace"
+# Sockets, with images that both write.
+SOCKETS = [
+    *(Case("unix_sockets.c", {"TYPE": kind}) for kind in ("stream", "dgram", "seqpacket")),
+    *(
+        Case(
+            "unix_sockets.c",
+            {"TYPE": kind, "BEYOND_CRIU": "1"},
+            not_criu="loses names of connections and senders",
+        )
+        for kind in ("stream", "dgram", "seqpacket")
+    ),
+    Case("unix_messages.c"),
+    *(
+        Case("unix_messages.c", {"BEYOND_CRIU": "1"} | more, not_criu="refuses messages with credentials")
+        for more in ({}, {"OWN_PIDS": "1"})
+    ),
+    Case("unix_names.c"),
+    Case("unix_names.c", {"BEYOND_CRIU": "1"}, not_criu="does not restore SO_PEEK_OFF and SO_TIMESTAMP"),
+]
 CASES = [
     *map(Case, PROGRAMS),
     *(Case(program, {"BEYOND_CRIU": "1"}, not_criu=reason) for program, reason in BEYOND_CRIU.items()),
@@ -60,14 +80,18 @@ CASES = [
     Case("thread_clock.c", not_criu="makes the timer one of the main thread's CPU time"),
     Case("epoll_strays.c", not_criu="takes one number for two registrations of a file"),
     Case("blocked_calls.c", not_criu_running="ends blocked calls with EINTR"),
+    *SOCKETS,
     Case("sysv_segments.c", not_criu=SEGMENTS),
     Case("sysv_segments.c", {"HUGE": "1"}, not_criu=SEGMENTS),
 ]
-# Those that hold numbers of tasks are also run in a pid namespace of their own.
-WITH_NUMBERS = {"posix_timers.c", "signals.c", "thread_ends.c", "shared_descriptions.c", "sysv_segments.c"}
+# Those that hold numbers of tasks, or come back by way of /proc, are also run in a pid namespace of their own.
+WITH_NUMBERS = {
+    "deleted_files.c", "posix_timers.c", "shared_descriptions.c", "signals.c", "sysv_segments.c", "thread_ends.c",
+}  # fmt: skip
 TREES_WITH_NUMBERS = {
     "tree_family.c", "tree_orphans.c", "tree_zombies.c", "tree_stopped.c", "tree_files.c", "tree_tables.c",
     "tree_dead_leader.c", "tree_deep.c", "tree_shared_memory.c", "tree_terminal.c",
+    "process_descriptors.c",
 }  # fmt: skip
 
 
@@ -121,6 +145,12 @@ TREES = [
     ),
     Case("tree_watchers.c", not_criu=WATCHED),
     *(Case("tree_tables.c", {"SHARE": share}, not_criu=reason) for share, reason in TABLES.items()),
+    Case("tree_deleted.c"),
+    Case("tree_sockets.c"),
+    *(
+        Case("tree_sockets.c", {"BEYOND_CRIU": "1"} | more, not_criu="does not restore credentials of peers")
+        for more in ({}, {"OWN_PIDS": "1"})
+    ),
     Case("tree_shared_memory.c"),
     Case("tree_shared_memory.c", {"SYSV": "1"}, not_criu=SEGMENTS),
     Case("tree_cow.c"),

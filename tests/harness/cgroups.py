@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.observe import tree_of
+from harness.observe import stat_of, tree_of
 from harness.target import wait_until
 
 _ORDERS = {
@@ -50,11 +50,11 @@ class TestCgroup:
         """Move a process and all of its tree, also who is born meanwhile, in here."""
 
         def is_in() -> bool:
-            members = {pid for pid in tree_of(root) if not _is_dead(pid)}
-            inside = members & self.pids()
-            for pid in members - inside:
+            inside = self._tids()
+            outside = {pid for pid in tree_of(root) if not inside.issuperset(_living_threads(pid))}
+            for pid in outside:
                 self._move(pid)
-            return members == inside
+            return not outside
 
         wait_until(f"the tree of {root} is in {self.path}", is_in)
 
@@ -67,6 +67,10 @@ class TestCgroup:
         """Processes in it and below."""
         listed = (path.read_text().split() for path in self.path.glob("**/cgroup.procs"))
         return {int(pid) for pids in listed for pid in pids}
+
+    def _tids(self) -> set[int]:
+        listed = self.path.glob("**/tasks" if self.version == "v1" else "**/cgroup.threads")
+        return {int(tid) for path in listed for tid in path.read_text().split()}
 
     def freeze(self, *, wait: bool = True) -> None:
         """Freeze it; ``wait`` until everyone stands."""
@@ -110,8 +114,11 @@ class TestCgroup:
         return not self.path.exists()
 
 
-def _is_dead(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+def _living_threads(pid: int) -> set[int]:
+    """Those of a process that can be moved: not a main thread that has ended, which stays where it was."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for tid in map(int, os.listdir(f"/proc/{pid}/task")):
+            if (stat_of(tid) or ["X"])[0] not in "ZX":
+                found.add(tid)
+    return found

@@ -10,7 +10,7 @@ from harness.cases import PROGRAMS
 
 from criupy.cli.crit import crit as criupy_crit
 
-WORKING = ["avx_threads.c", "py_threads.py", "go_workers.go", "JavaWorkers.java"]
+WORKING = ["avx_threads.c", "py_threads.py", "go_workers.go", "JavaWorkers.java", "node_events.js"]
 
 
 @pytest.fixture(params=["criupy-to-criu", "criu-to-criupy"])

@@ -12,7 +12,14 @@ from harness.target import wait_until
 
 from criupy.cli.crit import crit as criupy_crit
 
-WORKING = ["tree_workers.c", "py_tree.py", "bash_pipeline.sh", "make_builds.sh", "followers.sh"]
+WORKING = [
+    "tree_workers.c",
+    "py_tree.py",
+    "py_sockets.py",
+    "bash_pipeline.sh",
+    "make_builds.sh",
+    "followers.sh",
+]
 
 
 @pytest.fixture(params=["criupy-to-criu", "criu-to-criupy"])

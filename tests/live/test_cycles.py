@@ -7,7 +7,7 @@ import os
 import pytest
 
 CYCLES = int(os.environ.get("CRIUPY_CYCLES", "3"))
-PROGRAMS = ["avx_threads.c", "py_threads.py", "go_workers.go", "JavaWorkers.java"]
+PROGRAMS = ["avx_threads.c", "py_threads.py", "go_workers.go", "JavaWorkers.java", "node_events.js"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

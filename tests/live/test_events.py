@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from types import SimpleNamespace
+
 import pytest
 from harness.observe import Observation, assert_unharmed
+
+from criupy.resources.registry import FILE_KINDS
 
 REFUSED = {
     "watch": "fd 3 (inotify): what it watches (inode ",
@@ -37,7 +42,8 @@ def test_refused_by_name(kind, option, target, criupy, images):
 def test_unread_events_are_told(target, criupy, images):
     process = target("odd_events.c", KIND="unread", RESTORED="1")
     outcome = criupy.dump(process, images)
-    assert "fd 3 (inotify): 16 bytes of events that it has not read yet will be lost" in outcome.output
+    assert "fd 3 (inotify): 16 bytes of events that it has not read yet are lost unless" in outcome.output
+    assert "16 bytes of events were not read, and a restore does not bring them back" in outcome.log
     process.wait_gone()
     criupy.restore(process, images)
     process.ask()
@@ -57,3 +63,15 @@ def test_what_is_watched_is_gone(target, criupy, images, place):
     (place / "moved").rename(watched)
     criupy.restore(process, images)
     process.ask()
+
+
+def test_unread_events_are_seen_of_a_frozen_task(target):
+    process = target("odd_events.c", KIND="unread")
+    table = FILE_KINDS.table()
+    table.look_ahead(process.pid)
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        assert table.unread([SimpleNamespace(pid=process.pid, pidfd=pidfd)]) == 16
+        process.ask()
+    finally:
+        os.close(pidfd)

@@ -95,7 +95,8 @@ def test_storm_is_caught(cgroup, start, under_test, place):
 
 
 @pytest.mark.parametrize(
-    "program", ["tree_workers.c", "tracee_blocked.c", "py_threads.py", "blocked_calls.c"]
+    "program",
+    ["tree_workers.c", "tracee_blocked.c", "py_threads.py", "blocked_calls.c", "tree_dead_leader.c"],
 )
 def test_leave_running(program, cgroup, start, criupy, place):
     process = start(program)

@@ -13,6 +13,9 @@ from harness.engine import EngineError
 from harness.observe import TreeObservation, assert_unharmed, inside, tree_of
 from harness.target import wait_until
 
+from criupy.errors import CriupyError
+from criupy.tracee.freezer import freeze_tree
+
 
 def refused(engine, pid, images, why, *options):
     """``pid`` is not dumped, before anybody is stopped; what was said."""
@@ -219,6 +222,40 @@ def state(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
+@pytest.mark.parametrize("program", ["avx_threads.c", "py_threads.py"])
+def test_threads_of_an_init_end_in_any_order(program, target, criupy, images):
+    """The one that ends last waits until all others in the namespace are reaped, by criupy if it has killed them."""
+    for attempt in range(3):
+        process = target(program, OWN_PIDS="1")
+        criupy.dump(process, images.with_name(f"images-{attempt}"))
+        process.wait_gone()
+
+
+def freeze_and_look(pid, step):
+    """At every process of the tree, in time."""
+    with freeze_tree(pid, timeout=1000, step=step) as tree:
+        for process in tree.processes:
+            process.first.regs()
+
+
+@pytest.mark.parametrize("after", ["seize", "interrupt"])
+def test_an_init_that_dies_during_a_freeze_is_not_held(after, target):
+    process = target("tree_workers.c", WORKERS="6", OWN_PIDS="1")
+    done = []
+
+    def step(what):
+        if what == after:
+            done.append(what)
+            if len(done) == 4:
+                os.kill(process.pid, signal.SIGKILL)
+
+    assert process.pid > 1
+    problem = "grows faster|has ended|is dead|died|is gone|No such process|has exited|no task"
+    with pytest.raises(CriupyError, match=problem):
+        freeze_and_look(process.pid, step)
+    process.wait_gone()
+
+
 @pytest.mark.parametrize("image", ["mm-{}.img", "core-{}.img", "pages-1.img"])
 def test_a_failing_restore_leaves_nothing(image, target, criupy, images):
     process = target("tree_files.c", OWN_PIDS="1")
@@ -235,3 +272,12 @@ def test_a_failing_restore_leaves_nothing(image, target, criupy, images):
     file.write_bytes(content)
     criupy.restore(process, images)
     process.ask()
+
+
+def test_an_init_with_many_threads_ends(target):
+    """Its last thread ends when all others are reaped, and which is the last nobody knows."""
+    for _ in range(8):
+        process = target("avx_threads.c", OWN_PIDS="1")
+        with freeze_tree(process.pid) as tree:
+            tree.kill(timeout=10)
+        process.wait_gone()

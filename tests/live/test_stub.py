@@ -133,6 +133,16 @@ def test_what_was_made_and_not_taken_on_goes_too(maker):
     assert not any(os.path.exists(f"/proc/{pid}") for pid in made)
 
 
+def test_an_init_of_many_threads_goes_too():
+    """Whichever of them ends last waits until all others are reaped."""
+    with stub_tree(threads=32) as tree:
+        root = init(tree)
+        root.create_threads(list(range(2, 34)))
+        born(tree, 100, 1).create_threads([101])
+        pid = root.pid
+    assert not os.path.exists(f"/proc/{pid}")
+
+
 def test_an_extra_thread_works_and_goes():
     (pid,) = free_pids(1)
     with stub_tree() as tree:

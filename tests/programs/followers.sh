@@ -1,6 +1,6 @@
 # For bash: `tail -F` follows a journal that grows and is rotated, `inotifywait` tells what comes into a directory.  Every
 # line and every name has to arrive, once.  An event that nobody has read when the dump is made is lost, and the program
-# notices the change with the next one: what has not arrived in time is touched.  The count is in the file "beat".
+# notices the change with the next one: what has not arrived in time is touched.  CRIU loses some; criupy waits a little.  The count is in the file "beat".
 set -u
 . "${0%/*}/selfcheck.sh"
 

@@ -191,6 +191,8 @@ int main(void)
 		sleep_ms(10);
 	CHECK(ticks > 0);
 	CHECK(timer_delete(timer) == 0);
+	int thread_was = thread_is;
+
 	thread_may_end = 1;
 	CHECK(pthread_join(other, NULL) == 0);
 	CHECK_EQ(thread_failed, 0);
@@ -212,6 +214,8 @@ int main(void)
 	if (born == 0)
 		_exit(getpid() == 1 || getppid() != 1);
 	CHECK(born > 1);
+	if (beyond_criu()) /* and nobody's again at once */
+		CHECK(born > thread_was && born > children[4] && born > book->orphan.pid);
 	CHECK_ENDED_WELL(born);
 	CHECK_EQ(kill(1 << 21, 0), -1);
 	announce("check");

@@ -49,7 +49,7 @@ GHOST: remap_type
 PROCFS: remap_type
 
 class reg_file_entry(_message.Message):
-    __slots__ = ("id", "flags", "pos", "fown", "name", "mnt_id", "size", "ext", "mode", "build_id", "checksum", "checksum_config", "checksum_parameter")
+    __slots__ = ("id", "flags", "pos", "fown", "name", "mnt_id", "size", "ext", "mode", "build_id", "checksum", "checksum_config", "checksum_parameter", "embedded_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     FLAGS_FIELD_NUMBER: _ClassVar[int]
     POS_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,7 @@ class reg_file_entry(_message.Message):
     CHECKSUM_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_CONFIG_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_PARAMETER_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDED_ID_FIELD_NUMBER: _ClassVar[int]
     id: int
     flags: int
     pos: int
@@ -76,7 +77,8 @@ class reg_file_entry(_message.Message):
     checksum: int
     checksum_config: int
     checksum_parameter: int
-    def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., pos: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., name: _Optional[_builtins.bytes] = ..., mnt_id: _Optional[int] = ..., size: _Optional[int] = ..., ext: _Optional[bool] = ..., mode: _Optional[int] = ..., build_id: _Optional[_Iterable[int]] = ..., checksum: _Optional[int] = ..., checksum_config: _Optional[int] = ..., checksum_parameter: _Optional[int] = ...) -> None: ...
+    embedded_id: int
+    def __init__(self, id: _Optional[int] = ..., flags: _Optional[int] = ..., pos: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., name: _Optional[_builtins.bytes] = ..., mnt_id: _Optional[int] = ..., size: _Optional[int] = ..., ext: _Optional[bool] = ..., mode: _Optional[int] = ..., build_id: _Optional[_Iterable[int]] = ..., checksum: _Optional[int] = ..., checksum_config: _Optional[int] = ..., checksum_parameter: _Optional[int] = ..., embedded_id: _Optional[int] = ...) -> None: ...
 
 class pipe_entry(_message.Message):
     __slots__ = ("id", "pipe_id", "flags", "fown")

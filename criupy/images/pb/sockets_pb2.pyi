@@ -22,7 +22,7 @@ WRITE: sk_shutdown
 BOTH: sk_shutdown
 
 class sk_opts_entry(_message.Message):
-    __slots__ = ("so_sndbuf", "so_rcvbuf", "so_snd_tmo_sec", "so_snd_tmo_usec", "so_rcv_tmo_sec", "so_rcv_tmo_usec", "reuseaddr", "so_priority", "so_rcvlowat", "so_mark", "so_passcred", "so_passsec", "so_dontroute", "so_no_check", "so_bound_dev", "so_filter", "so_reuseport", "so_broadcast", "so_keepalive", "tcp_keepcnt", "tcp_keepidle", "tcp_keepintvl", "so_oobinline", "so_linger", "so_buf_lock")
+    __slots__ = ("so_sndbuf", "so_rcvbuf", "so_snd_tmo_sec", "so_snd_tmo_usec", "so_rcv_tmo_sec", "so_rcv_tmo_usec", "reuseaddr", "so_priority", "so_rcvlowat", "so_mark", "so_passcred", "so_passsec", "so_dontroute", "so_no_check", "so_bound_dev", "so_filter", "so_reuseport", "so_broadcast", "so_keepalive", "tcp_keepcnt", "tcp_keepidle", "tcp_keepintvl", "so_oobinline", "so_linger", "so_buf_lock", "so_peek_off", "so_passpidfd", "so_refuse_rights", "so_timestamp", "so_timestampns")
     SO_SNDBUF_FIELD_NUMBER: _ClassVar[int]
     SO_RCVBUF_FIELD_NUMBER: _ClassVar[int]
     SO_SND_TMO_SEC_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,11 @@ class sk_opts_entry(_message.Message):
     SO_OOBINLINE_FIELD_NUMBER: _ClassVar[int]
     SO_LINGER_FIELD_NUMBER: _ClassVar[int]
     SO_BUF_LOCK_FIELD_NUMBER: _ClassVar[int]
+    SO_PEEK_OFF_FIELD_NUMBER: _ClassVar[int]
+    SO_PASSPIDFD_FIELD_NUMBER: _ClassVar[int]
+    SO_REFUSE_RIGHTS_FIELD_NUMBER: _ClassVar[int]
+    SO_TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    SO_TIMESTAMPNS_FIELD_NUMBER: _ClassVar[int]
     so_sndbuf: int
     so_rcvbuf: int
     so_snd_tmo_sec: int
@@ -73,7 +78,12 @@ class sk_opts_entry(_message.Message):
     so_oobinline: int
     so_linger: int
     so_buf_lock: int
-    def __init__(self, so_sndbuf: _Optional[int] = ..., so_rcvbuf: _Optional[int] = ..., so_snd_tmo_sec: _Optional[int] = ..., so_snd_tmo_usec: _Optional[int] = ..., so_rcv_tmo_sec: _Optional[int] = ..., so_rcv_tmo_usec: _Optional[int] = ..., reuseaddr: _Optional[bool] = ..., so_priority: _Optional[int] = ..., so_rcvlowat: _Optional[int] = ..., so_mark: _Optional[int] = ..., so_passcred: _Optional[bool] = ..., so_passsec: _Optional[bool] = ..., so_dontroute: _Optional[bool] = ..., so_no_check: _Optional[bool] = ..., so_bound_dev: _Optional[_builtins.bytes] = ..., so_filter: _Optional[_Iterable[int]] = ..., so_reuseport: _Optional[bool] = ..., so_broadcast: _Optional[bool] = ..., so_keepalive: _Optional[bool] = ..., tcp_keepcnt: _Optional[int] = ..., tcp_keepidle: _Optional[int] = ..., tcp_keepintvl: _Optional[int] = ..., so_oobinline: _Optional[int] = ..., so_linger: _Optional[int] = ..., so_buf_lock: _Optional[int] = ...) -> None: ...
+    so_peek_off: int
+    so_passpidfd: bool
+    so_refuse_rights: bool
+    so_timestamp: bool
+    so_timestampns: bool
+    def __init__(self, so_sndbuf: _Optional[int] = ..., so_rcvbuf: _Optional[int] = ..., so_snd_tmo_sec: _Optional[int] = ..., so_snd_tmo_usec: _Optional[int] = ..., so_rcv_tmo_sec: _Optional[int] = ..., so_rcv_tmo_usec: _Optional[int] = ..., reuseaddr: _Optional[bool] = ..., so_priority: _Optional[int] = ..., so_rcvlowat: _Optional[int] = ..., so_mark: _Optional[int] = ..., so_passcred: _Optional[bool] = ..., so_passsec: _Optional[bool] = ..., so_dontroute: _Optional[bool] = ..., so_no_check: _Optional[bool] = ..., so_bound_dev: _Optional[_builtins.bytes] = ..., so_filter: _Optional[_Iterable[int]] = ..., so_reuseport: _Optional[bool] = ..., so_broadcast: _Optional[bool] = ..., so_keepalive: _Optional[bool] = ..., tcp_keepcnt: _Optional[int] = ..., tcp_keepidle: _Optional[int] = ..., tcp_keepintvl: _Optional[int] = ..., so_oobinline: _Optional[int] = ..., so_linger: _Optional[int] = ..., so_buf_lock: _Optional[int] = ..., so_peek_off: _Optional[int] = ..., so_passpidfd: _Optional[bool] = ..., so_refuse_rights: _Optional[bool] = ..., so_timestamp: _Optional[bool] = ..., so_timestampns: _Optional[bool] = ...) -> None: ...
 
 class ip_opts_raw_entry(_message.Message):
     __slots__ = ("hdrincl", "nodefrag", "checksum", "icmpv_filter")
@@ -208,7 +218,7 @@ class file_perms_entry(_message.Message):
     def __init__(self, mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ...) -> None: ...
 
 class unix_sk_entry(_message.Message):
-    __slots__ = ("id", "ino", "type", "state", "flags", "uflags", "backlog", "peer", "fown", "opts", "name", "shutdown", "file_perms", "name_dir", "deleted", "ns_id", "mnt_id")
+    __slots__ = ("id", "ino", "type", "state", "flags", "uflags", "backlog", "peer", "fown", "opts", "name", "shutdown", "file_perms", "name_dir", "deleted", "ns_id", "mnt_id", "peer_pid", "peer_uid", "peer_gid", "pending", "peer_is_gone")
     ID_FIELD_NUMBER: _ClassVar[int]
     INO_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +236,11 @@ class unix_sk_entry(_message.Message):
     DELETED_FIELD_NUMBER: _ClassVar[int]
     NS_ID_FIELD_NUMBER: _ClassVar[int]
     MNT_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_PID_FIELD_NUMBER: _ClassVar[int]
+    PEER_UID_FIELD_NUMBER: _ClassVar[int]
+    PEER_GID_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    PEER_IS_GONE_FIELD_NUMBER: _ClassVar[int]
     id: int
     ino: int
     type: int
@@ -243,7 +258,12 @@ class unix_sk_entry(_message.Message):
     deleted: bool
     ns_id: int
     mnt_id: int
-    def __init__(self, id: _Optional[int] = ..., ino: _Optional[int] = ..., type: _Optional[int] = ..., state: _Optional[int] = ..., flags: _Optional[int] = ..., uflags: _Optional[int] = ..., backlog: _Optional[int] = ..., peer: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., opts: _Optional[_Union[_own.sk_opts_entry, _Mapping[str, object]]] = ..., name: _Optional[_builtins.bytes] = ..., shutdown: _Optional[_Union[_own.sk_shutdown, str]] = ..., file_perms: _Optional[_Union[_own.file_perms_entry, _Mapping[str, object]]] = ..., name_dir: _Optional[_builtins.bytes] = ..., deleted: _Optional[bool] = ..., ns_id: _Optional[int] = ..., mnt_id: _Optional[int] = ...) -> None: ...
+    peer_pid: int
+    peer_uid: int
+    peer_gid: int
+    pending: _containers.RepeatedScalarFieldContainer[int]
+    peer_is_gone: bool
+    def __init__(self, id: _Optional[int] = ..., ino: _Optional[int] = ..., type: _Optional[int] = ..., state: _Optional[int] = ..., flags: _Optional[int] = ..., uflags: _Optional[int] = ..., backlog: _Optional[int] = ..., peer: _Optional[int] = ..., fown: _Optional[_Union[_core_pb2.fown_entry, _Mapping[str, object]]] = ..., opts: _Optional[_Union[_own.sk_opts_entry, _Mapping[str, object]]] = ..., name: _Optional[_builtins.bytes] = ..., shutdown: _Optional[_Union[_own.sk_shutdown, str]] = ..., file_perms: _Optional[_Union[_own.file_perms_entry, _Mapping[str, object]]] = ..., name_dir: _Optional[_builtins.bytes] = ..., deleted: _Optional[bool] = ..., ns_id: _Optional[int] = ..., mnt_id: _Optional[int] = ..., peer_pid: _Optional[int] = ..., peer_uid: _Optional[int] = ..., peer_gid: _Optional[int] = ..., pending: _Optional[_Iterable[int]] = ..., peer_is_gone: _Optional[bool] = ...) -> None: ...
 
 class netlink_sk_entry(_message.Message):
     __slots__ = ("id", "ino", "protocol", "state", "flags", "portid", "groups", "dst_portid", "dst_group", "fown", "opts", "ns_id")
@@ -354,11 +374,19 @@ class scm_entry(_message.Message):
     def __init__(self, type: _Optional[int] = ..., rights: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class sk_packet_entry(_message.Message):
-    __slots__ = ("id_for", "length", "scm")
+    __slots__ = ("id_for", "length", "scm", "creds_pid", "creds_uid", "creds_gid", "sender")
     ID_FOR_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
     SCM_FIELD_NUMBER: _ClassVar[int]
+    CREDS_PID_FIELD_NUMBER: _ClassVar[int]
+    CREDS_UID_FIELD_NUMBER: _ClassVar[int]
+    CREDS_GID_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
     id_for: int
     length: int
     scm: _containers.RepeatedCompositeFieldContainer[scm_entry]
-    def __init__(self, id_for: _Optional[int] = ..., length: _Optional[int] = ..., scm: _Optional[_Iterable[_Union[_own.scm_entry, _Mapping[str, object]]]] = ...) -> None: ...
+    creds_pid: int
+    creds_uid: int
+    creds_gid: int
+    sender: _builtins.bytes
+    def __init__(self, id_for: _Optional[int] = ..., length: _Optional[int] = ..., scm: _Optional[_Iterable[_Union[_own.scm_entry, _Mapping[str, object]]]] = ..., creds_pid: _Optional[int] = ..., creds_uid: _Optional[int] = ..., creds_gid: _Optional[int] = ..., sender: _Optional[_builtins.bytes] = ...) -> None: ...

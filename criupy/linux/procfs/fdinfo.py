@@ -235,15 +235,44 @@ def pidfd_pid(rest: bytes) -> int:
     return int(_fields(rest)[b"Pid"])
 
 
-def locks(rest: bytes) -> list[bytes]:
-    """The locks held through this descriptor, each as /proc/locks writes it: ``FLOCK ADVISORY WRITE 7 08:01:2 0 EOF``.
+class Lock(NamedTuple):
+    """A lock of a file: ``FLOCK ADVISORY WRITE``, ``LEASE BREAKING READ``; ``end`` is its last byte, None for EOF."""
 
-    Source: Linux fs/locks.c, ``show_fd_locks``.
-    """
+    kind: str
+    state: str
+    access: str
+    start: int
+    end: int | None
+
+
+class HeldLock(NamedTuple):
+    """``pid`` is 0 or -1 where there is none to tell; ``inode`` is (major, minor, number)."""
+
+    pid: int
+    inode: tuple[int, int, int]
+    lock: Lock
+
+
+def locks(rest: bytes) -> list[Lock]:
+    """The locks held through this descriptor.  Source: Linux fs/locks.c, ``show_fd_locks``."""
     if b"lock:" not in rest:
         return []
-    found = (line.split() for line in rest.splitlines() if line.startswith(b"lock:"))
-    return [b" ".join(words[2:]) for words in found]
+    lines = (line.split() for line in rest.splitlines() if line.startswith(b"lock:"))
+    return [_held(words[2:]).lock for words in lines]
+
+
+def held_locks(text: bytes) -> list[HeldLock]:
+    """``/proc/locks``, without those who wait."""
+    lines = (line.split() for line in text.splitlines())
+    return [_held(words[1:]) for words in lines if len(words) > 7 and words[1] != b"->"]
+
+
+def _held(words: list[bytes]) -> HeldLock:
+    """``POSIX ADVISORY WRITE 4711 08:01:2 0 EOF``"""
+    kind, state, access = (word.decode() for word in words[:3])
+    major, minor, number = words[4].split(b":")
+    lock = Lock(kind, state, access, int(words[5]), None if words[6] == b"EOF" else int(words[6]))
+    return HeldLock(int(words[3]), (int(major, 16), int(minor, 16), int(number)), lock)
 
 
 def _fields(rest: bytes) -> dict[bytes, bytes]:

@@ -43,6 +43,7 @@ class Eventfd(FileKind):
         flags = efd.flags & os.O_NONBLOCK | (_EFD_SEMAPHORE if efd.semaphore else 0)
         small = efd.counter < 1 << 32
         yield table.opens(efd.id, "eventfd2", efd.counter if small else 0, flags, about="eventfd")
+        yield from table.set_flags(efd.id, efd.flags, given=efd.flags & os.O_NONBLOCK, about="eventfd")
         if not small:
             counter = min(efd.counter, _MAX)
             content = data(struct.pack("<Q", counter), text=f"&{counter}")

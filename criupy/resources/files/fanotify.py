@@ -9,10 +9,7 @@ wait for the decision of a task that stands still; groups of tasks without CAP_S
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
-import termios
 from collections.abc import Hashable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -26,7 +23,7 @@ from criupy.resources import watched
 from criupy.resources.fileplan import AT_FDCWD, TablePlan
 from criupy.resources.filetable import Astray, Collected, FileImages
 from criupy.resources.kind import FileKind
-from criupy.resources.openfile import OpenFile
+from criupy.resources.openfile import OpenFile, unread
 
 # Source: Linux include/uapi/linux/fanotify.h
 _CLOEXEC, _NONBLOCK, _CLASSES = 0x1, 0x2, 0xC
@@ -42,14 +39,14 @@ class Fanotify(FileKind):
     match = ("anon_inode:[fanotify]",)
     type = fdtable_pb2.FANOTIFY
     held = True
+    loses_unread = True
 
     def identity(self, file: OpenFile) -> tuple[Hashable, ...]:
         return ()
 
     def warnings(self, file: OpenFile) -> Iterator[str]:
-        (unread,) = struct.unpack("i", fcntl.ioctl(file.own, termios.FIONREAD, bytes(4)))
-        if unread:
-            yield f"{unread} bytes of events that it has not read yet will be lost"
+        if left := unread(file.own):
+            yield f"{left} bytes of events that it has not read yet are lost unless it reads them now"
 
     def obstacles(self, file: OpenFile) -> Iterator[tuple[str, str]]:
         found = fdinfo.fanotify(file.info.rest)

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator
 from criupy.errors import ImageError
 from criupy.images.pb import fdtable_pb2
 from criupy.model.plan import Step
-from criupy.resources.fileplan import TablePlan, open_path, reg_entry
+from criupy.resources.fileplan import TablePlan, reg_entry
 from criupy.resources.files import pipecontent
 from criupy.resources.filetable import Collected, FileImages, FileTable, path_entry
 from criupy.resources.kind import FileKind
@@ -35,6 +35,10 @@ class Fifo(FileKind):
         first = file.readable and table.first(("fifo", file.info.mnt_id, file.info.ino))
         return table.new_id(), pipecontent.collect(file.own) if first else None
 
+    def path_id(self, one: Collected) -> int:
+        path_id: int = one.facts[0]
+        return path_id
+
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         path_id, content = one.facts
         file = one.file
@@ -53,17 +57,13 @@ class Fifo(FileKind):
         held = table.groups[self.together(entry)]
         if not all(one.fifo.HasField("regf_id") for one in held):
             raise ImageError("files.img", f"file {entry.id:#x} is a FIFO without a path")
-        reg = reg_entry(table.snapshot, entry.fifo.regf_id)
-        about = reg.name.decode("utf-8", "backslashreplace")
+        about = reg_entry(table.snapshot, entry.fifo.regf_id).name.decode("utf-8", "backslashreplace")
         saved = table.snapshot.fifo_data.get(pipe_id)
-        both = table.numbers.take()
-        call, args = open_path(reg, os.O_RDWR | os.O_NONBLOCK)
-        yield table.step(call, *args, expect=both, about=about)
+        both = yield from table.open_path(entry.fifo.regf_id, os.O_RDWR | os.O_NONBLOCK)
         if saved is not None:
             yield from pipecontent.resize(both, saved.entry.size, table, about)
             yield from pipecontent.refill(both, saved, table, about)
         for one in held:
-            end = reg_entry(table.snapshot, one.fifo.regf_id)
-            call, args = open_path(end, end.flags)
-            yield table.opens(one.id, call, *args, about=about)
+            flags = reg_entry(table.snapshot, one.fifo.regf_id).flags
+            table.settle(one.id, (yield from table.open_path(one.fifo.regf_id, flags)))
         yield table.close(both)

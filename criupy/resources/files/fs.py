@@ -46,8 +46,10 @@ def plan(subject: PlanSubject) -> Iterator[Step]:
         raise ImageError(f"fs-{subject.task.pid}.img", "is missing")
     tid, snapshot = subject.tid, subject.snapshot
     root = reg_entry(snapshot, fs.root_id).name
+    if fs.root_id in snapshot.nameless:
+        raise ImageError(f"fs-{subject.task.pid}.img", "its root was deleted, which cannot be restored yet")
     cwd = Ref("directory", tid)
-    yield from open_steps(snapshot, fs.cwd_id, tid, _STAGE, _O_DIRECTORY_PATH, cwd)
+    yield from open_steps(subject, fs.cwd_id, _STAGE, _O_DIRECTORY_PATH, cwd)
     if root != b"/":
         yield Step(tid, _STAGE, "chroot", (path(root),), about="root directory")
     yield Step(tid, _STAGE, "fchdir", (cwd,), about="working directory")

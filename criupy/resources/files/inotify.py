@@ -8,10 +8,7 @@ Not kept: events that were not read.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
-import termios
 from collections.abc import Hashable, Iterable, Iterator
 
 from criupy.errors import ImageError
@@ -23,7 +20,7 @@ from criupy.resources import watched
 from criupy.resources.fileplan import TablePlan
 from criupy.resources.filetable import Astray, Collected, FileImages
 from criupy.resources.kind import FileKind
-from criupy.resources.openfile import OpenFile
+from criupy.resources.openfile import OpenFile, unread
 
 _ADDABLE = 0xFFF | 0x0400_0000 | 0x8000_0000
 """IN_ALL_EVENTS, IN_EXCL_UNLINK and IN_ONESHOT: what inotify_add_watch(2) takes of a watch's mask."""
@@ -37,14 +34,14 @@ class Inotify(FileKind):
     match = ("anon_inode:inotify", "anon_inode:[inotify]")
     type = fdtable_pb2.INOTIFY
     held = True
+    loses_unread = True
 
     def identity(self, file: OpenFile) -> tuple[Hashable, ...]:
         return ()
 
     def warnings(self, file: OpenFile) -> Iterator[str]:
-        (unread,) = struct.unpack("i", fcntl.ioctl(file.own, termios.FIONREAD, bytes(4)))
-        if unread:
-            yield f"{unread} bytes of events that it has not read yet will be lost"
+        if left := unread(file.own):
+            yield f"{left} bytes of events that it has not read yet are lost unless it reads them now"
 
     def obstacles_among(self, file: OpenFile, pids: Iterable[int]) -> Iterator[tuple[str, str]]:
         inodes = [watch.inode for watch in fdinfo.inotify_watches(file.info.rest)]

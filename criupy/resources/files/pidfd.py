@@ -16,12 +16,11 @@ from criupy.images.pb import fdtable_pb2
 from criupy.linux.abi import WALL
 from criupy.linux.family import descends
 from criupy.linux.procfs import fdinfo
-from criupy.model.plan import Ref, Stage, Step, clone_args
+from criupy.model.plan import Ref, Stage, Step, clone_args, outer_pid
 from criupy.resources.fileplan import TablePlan
 from criupy.resources.filetable import Astray, Collected, FileImages
 from criupy.resources.kind import FileKind
 from criupy.resources.openfile import OpenFile
-from criupy.resources.pidnumbers import has_other_numbers
 
 _PIDFD_THREAD = os.O_EXCL
 _GIVEN = os.O_NONBLOCK | _PIDFD_THREAD
@@ -30,7 +29,6 @@ _INO_MASK = 0xFFFF_FFFF
 _PASSING = 1 << 41
 """From here on: tasks that are made to end, by the inode number that their descriptors had."""
 _HINT = "close it, or dump both together"
-_OWN_PIDS = "is in a pid namespace of its own, which cannot be dumped yet", "close it before the dump"
 
 
 class Pidfd(FileKind):
@@ -59,22 +57,17 @@ class Pidfd(FileKind):
         pid, known = fdinfo.pidfd_pid(file.info.rest), {*pids}
         if pid > 0 and not descends(pid, known) and not descends(pid, {*map(_process, known)}):
             yield _stranger(pid)
-        elif any(map(has_other_numbers, known)):
-            yield _OWN_PIDS
 
     def encode(self, one: Collected, entry: fdtable_pb2.file_entry, images: FileImages) -> None:
         pid, pidfd = fdinfo.pidfd_pid(one.file.info.rest), entry.pidfd
         if pid > 0 and pid not in images.tree.pids and _is_process(pid):
             raise Astray(*_stranger(pid))
-        if images.tree.numbers.differ:
-            raise Astray(*_OWN_PIDS)
-        pidfd.id, pidfd.ino, pidfd.nspid = one.id, one.file.info.ino & _INO_MASK, pid
+        pidfd.id, pidfd.ino = one.id, one.file.info.ino & _INO_MASK
+        pidfd.nspid = images.tree.numbers.inside(pid) if pid > 0 else pid
         pidfd.flags = one.file.flags & ~os.O_ACCMODE
         pidfd.fown.CopyFrom(one.file.owner.message())
 
     def plan(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:
-        if table.snapshot.has_own_pids:
-            raise ImageError("files.img", f"pidfd {entry.id:#x} {_OWN_PIDS[0]}")
         if self.early(entry):
             yield from self._plan_dead(entry, table)
             return
@@ -83,7 +76,8 @@ class Pidfd(FileKind):
             raise ImageError(
                 "files.img", f"pidfd {entry.id:#x} leads to {pid}, which is not in the image set"
             )
-        yield table.opens(entry.id, "pidfd_open", pid, entry.pidfd.flags & _GIVEN, about=f"pidfd of {pid}")
+        seen = outer_pid(pid) if table.snapshot.has_own_pids else pid
+        yield table.opens(entry.id, "pidfd_open", seen, entry.pidfd.flags & _GIVEN, about=f"pidfd of {pid}")
         yield from self._rest(entry, table)
 
     def _plan_dead(self, entry: fdtable_pb2.file_entry, table: TablePlan) -> Iterator[Step]:

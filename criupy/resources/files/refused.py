@@ -6,13 +6,22 @@ from criupy.resources.filetable import Refused
 
 REFUSED = (
     Refused("socket", ("socket", "socket file"), "close its connections before the dump"),
-    Refused("io_uring", ("anon_inode:[io_uring]",)),
-    Refused("userfaultfd", ("anon_inode:[userfaultfd]",)),
+    Refused(
+        "io_uring",
+        ("anon_inode:[io_uring]",),
+        "start the program without it (node: UV_USE_IO_URING=0), or stop what uses it",
+    ),
+    Refused(
+        "userfaultfd",
+        ("anon_inode:[userfaultfd]",),
+        "wait until what fills memory by it (a migration, a lazy restore) is done",
+    ),
     Refused("seccomp listener", ("anon_inode:seccomp notify",)),
     Refused("perf event", ("anon_inode:[perf_event]",)),
     Refused(
         "bpf object",
         tuple(f"anon_inode:bpf{what}" for what in ("-map", "-prog", "_link", "-link", "iter", "_iter")),
+        "stop what uses it: maps and programs of the kernel stay here, and come with the program that loads them",
     ),
     Refused("landlock ruleset", ("anon_inode:[landlock-ruleset]",)),
     Refused("mount context", ("anon_inode:[fscontext]", "anon_inode:[mount]")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -13,7 +14,7 @@ from criupy.images.pb import memory_pb2
 from criupy.linux import mman
 from criupy.resources.memory import content, cow
 from criupy.resources.memory.layout import Layout, parse_layout
-from criupy.resources.memory.vma import GUARD, VDSO, KnownFiles, Vma, read_vmas
+from criupy.resources.memory.vma import FILE_SHARED, GUARD, VDSO, KnownFiles, Vma, read_vmas
 
 if TYPE_CHECKING:
     from criupy.linux.features import KernelFeatures
@@ -133,7 +134,8 @@ def _file_ids(pid: int, vmas: list[Vma], table: FileTable) -> dict[int, int]:
         if vma.file:
             key = (vma.file.stat.st_dev, vma.file.stat.st_ino, vma.file.path)
             if key not in ids:
-                ids[key] = table.mapped(pid, vma.start, vma.end)
+                for_reading = not vma.status & FILE_SHARED or vma.file.mode == os.O_RDONLY
+                ids[key] = table.mapped(pid, vma.start, vma.end, for_reading=for_reading)
             found[vma.start] = ids[key]
     return found
 

@@ -18,6 +18,7 @@ from criupy.errors import ImageError
 from criupy.images.pages import Content, PagesFile
 from criupy.linux import mman
 from criupy.model.plan import STUB_SPACE, Arg, Data, Ref, Stage, Step, data
+from criupy.model.snapshot import access_mode
 from criupy.resources import sysvshm
 from criupy.resources.fileplan import open_steps
 from criupy.resources.memory import vdso
@@ -35,7 +36,6 @@ from criupy.resources.memory.vma import (
     VSYSCALL,
     VVAR,
 )
-from criupy.resources.shmem import access_mode
 
 if TYPE_CHECKING:
     from criupy.images.pb.memory_pb2 import mm_entry, vma_entry
@@ -289,7 +289,7 @@ class MemoryPlan:
             )
             yield fetch._replace(gives=ref)
             return
-        yield from open_steps(self.subject.snapshot, key[0], self.tid, stage, key[1], ref)
+        yield from open_steps(self.subject, key[0], stage, key[1], ref)
 
     @staticmethod
     def _has_file(vma: vma_entry) -> bool:
@@ -392,9 +392,7 @@ class MemoryPlan:
         mm = self.mm
         used = {info.fd for info in self.subject.snapshot.fds(self.subject.task)}
         scratch = next(number for number in range(len(used) + 1) if number not in used)
-        steps = open_steps(
-            self.subject.snapshot, mm.exe_file_id, self.tid, Stage.LAYOUT, os.O_RDONLY, Ref("exe", self.tid)
-        )
+        steps = open_steps(self.subject, mm.exe_file_id, Stage.LAYOUT, os.O_RDONLY, Ref("exe", self.tid))
         # The number stands inside of the struct, so it has to be known beforehand: opening gives the lowest.
         yield from (step._replace(expect=scratch) if step.gives else step for step in steps)
         auxv = tuple(mm.full_auxv) or tuple(mm.mm_saved_auxv) or (0, 0)

@@ -16,8 +16,9 @@ from typing import NamedTuple
 from criupy.errors import NotDumpable, Obstacle
 from criupy.linux import mman
 from criupy.linux.procfs.maps import Mapping, parse_smaps
+from criupy.options import FileOptions
 from criupy.resources import sysvshm
-from criupy.resources.filetable import name_problem
+from criupy.resources.filetable import path_problem
 from criupy.resources.shmem import is_shared_memory
 
 REGULAR = 1 << 0
@@ -123,7 +124,7 @@ def read_vmas(pid: int, files: KnownFiles | None = None) -> list[Vma]:
     return merge_vvar(area for area in found if isinstance(area, Vma))
 
 
-def obstacles(pid: int, files: KnownFiles, named: set[bytes]) -> Iterator[Obstacle]:
+def obstacles(pid: int, files: KnownFiles, named: set[bytes], options: FileOptions) -> Iterator[Obstacle]:
     """The mappings of a running task that cannot be dumped; OSError when the task is gone.
 
     ``files`` and ``named`` are what was seen of other tasks: names that need not be looked at again.
@@ -133,9 +134,19 @@ def obstacles(pid: int, files: KnownFiles, named: set[bytes]) -> Iterator[Obstac
             yield area
         elif area.file and area.file.path not in named:
             named.add(area.file.path)
-            problem = name_problem(area.file.path, area.file.stat)
-            if problem and not area.status & (MEMFD | SYSVIPC):
+            if area.status & (MEMFD | SYSVIPC):
+                continue
+            way = f"/proc/{pid}/map_files/{area.start:x}-{area.end:x}"
+            problem = _path_problem(way, area.file, options)
+            if problem:
                 yield Obstacle(pid, _comm(pid), _what(area.start, area.end, area.file.path), *problem)
+
+
+def _path_problem(way: str, file: MappedFile, options: FileOptions) -> tuple[str, str] | None:
+    try:
+        return path_problem(way, file.path, file.stat, options)
+    except FileNotFoundError:  # it was unmapped meanwhile
+        return None
 
 
 def _areas(pid: int, files: KnownFiles) -> Iterator[Vma | Obstacle]:
@@ -272,8 +283,6 @@ def _file_status(mapping: Mapping, file: MappedFile | None) -> int:
             raise Refusal(why, "stop the program's use of it first")
     if file is None:
         raise Refusal("the kernel does not show its file", "look at it again; it may just have gone")
-    if not file.stat.st_nlink:
-        raise Refusal("its file was deleted", "put the file back, or restart the program after the upgrade")
     zero = stat.S_ISCHR(file.stat.st_mode) and file.stat.st_rdev == os.makedev(1, 5)
     if not zero and not stat.S_ISREG(file.stat.st_mode):
         raise Refusal("a mapped device cannot be dumped", "close the device first")

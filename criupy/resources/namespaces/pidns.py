@@ -174,3 +174,10 @@ def check(snapshot: Snapshot) -> None:
         raise ImageError(name, why)
     if root.pid == INIT and not snapshot.has_own_pids:
         raise ImageError(name, "the root is an init, but has no pid namespace of its own")
+
+
+def highest(snapshot: Snapshot) -> int:
+    """The highest of all numbers of tasks, threads, groups and sessions."""
+    entries = [task.pstree for task in snapshot.tasks]
+    named = (number for entry in entries for number in (entry.pid, entry.pgid, entry.sid))
+    return max(*named, *(tid for task in snapshot.tasks for tid in task.threads))

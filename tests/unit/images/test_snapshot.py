@@ -72,9 +72,11 @@ def test_recorded_set():
     }
     assert [data.content for data in snapshot.pipes_data.values()] == [b"in the pipe"]
     assert [data.content for data in snapshot.fifo_data.values()] == [b"in the fifo"]
-    assert [len(ghost) for ghost in snapshot.ghosts.values()] == [1, 3]
+    assert [(len(ghost.chunks), ghost.size) for ghost in snapshot.ghosts.values()] == [(1, 5), (2, 65539)]
     assert [memfd.name for memfd in snapshot.memfds.values()] == [b"shared"]
-    assert list(snapshot.others) == ["sk-queues.img", "filelocks.img"]
+    assert snapshot.sk_queues
+    assert list(snapshot.others) == []
+    assert [(lock.flag, lock.fd) for lock in snapshot.locks] == [(2, 21)]
     assert len(root.vdso) % 4096 == 0
     assert root.vdso[:4] == b"\x7fELF"
 
@@ -83,9 +85,10 @@ def test_loaded_is_written_back(tmp_path):
     snapshot = load_from(RECORDED)
     with ImageWriter(str(tmp_path / "again")) as writer:
         write(snapshot, writer)
-        for pages in RECORDED.glob("pages-*.img"):
-            shutil.copy(pages, tmp_path / "again")
         writer.commit(snapshot.inventory)
+    for kind in ("pages", "ghost-file"):
+        for content in RECORDED.glob(f"{kind}-*.img"):
+            shutil.copy(content, tmp_path / "again")
     assert load_from(tmp_path / "again") == snapshot
     for path in sorted((tmp_path / "again").iterdir()):
         if not path.name.startswith("pagemap-"):  # counts are in both fields
@@ -130,6 +133,13 @@ def repeated(name: str, edit: Callable[[Any], object]) -> Callable[[Path], None]
 
 def file_index(kind: int) -> int:
     return next(i for i, r in enumerate(records_of(RECORDED / "files.img")) if r.message.type == kind)
+
+
+def entry_index(file_id: int) -> int:
+    return next(i for i, r in enumerate(records_of(RECORDED / "files.img")) if r.message.id == file_id)
+
+
+GONE = entry_index(20)
 
 
 def nothing(message: Any) -> None:
@@ -223,6 +233,21 @@ BROKEN = [
     (edited(f"fs-{ROOT}.img", put(root_id=999)), "the root, 0x3e7, is not in files.img"),
     (edited("remap-fpath.img", put(orig_id=999)), "there is no path 0x3e7"),
     (edited("remap-fpath.img", put(remap_id=9)), "ghost-file-9.img: is missing"),
+    (repeated("remap-fpath.img", nothing), "is there twice"),
+    (edited("files.img", put(reg__name=b"/tmp/../etc/passwd"), GONE), "a path leads elsewhere"),
+    (edited("filelocks.img", put(fd=2000)), "descriptor 2000 of task 25169: there is no such descriptor"),
+    (edited("filelocks.img", put(pid=ZOMBIE)), "there is no such descriptor"),
+    (edited("filelocks.img", put(flag=3)), "is of kind 3"),
+    (edited("filelocks.img", put(type=2)), "is of type 2"),
+    (edited("filelocks.img", put(start=-1)), "from -1 on"),
+    (edited("filelocks.img", put(start=1, len=(1 << 63) - 1)), "bytes from 1 on"),
+    (edited("ghost-file-1.img", put(mode=0o140600)), "mode 140600 is of no file"),
+    (edited("ghost-file-1.img", put(mode=0o040700)), "has content, and is no regular file"),
+    (edited("ghost-file-1.img", put(symlnk_target=b"/etc/passwd")), "a target that is none"),
+    (edited("ghost-file-1.img", put(mtim__tv_usec=1_000_000)), "a time out of range"),
+    (edited("ghost-file-2.img", put(size=1 << 63)), "the file has 9223372036854775808 bytes"),
+    (edited("ghost-file-2.img", put(size=65538)), "beyond the end"),
+    (swapped("ghost-file-2.img", 1, 2), "out of order"),
     (edited(MM, put(exe_file_id=999)), "exe 0x3e7 is not in files.img"),
     (edited(MM, lambda m: m.ClearField("vmas")), "has no mappings"),
     (edited(MM, lambda m: m.mm_saved_auxv.extend([1] * 45)), "auxv words"),
@@ -465,6 +490,7 @@ def test_disturbed_sets_are_refused_or_sound(seed):
         with ImageWriter(f"{directory}/again") as writer:
             write(snapshot, writer)
             writer.commit(snapshot.inventory)
-        for path in images.glob("pages-*.img"):
-            os.link(path, f"{directory}/again/{path.name}")
+        for kind in ("pages", "ghost-file"):
+            for path in images.glob(f"{kind}-*.img"):
+                os.link(path, f"{directory}/again/{path.name}")
         assert load_from(Path(directory) / "again") == snapshot

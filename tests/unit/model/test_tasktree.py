@@ -110,9 +110,12 @@ def test_a_family_in_one_session():
 
 def test_the_init_of_a_pid_namespace():
     """Its number outside is the kernel's choice, so that the answer cannot be known."""
-    growth = grow(tree((1, 0, 1, 1), (7, 1, 7, 7)), own_pids=True)
+    growth = grow(tree((1, 0, 1, 1), (7, 1, 7, 7)), last_pid=12)
     assert [f"{step.tid} {step} -> {step.expect}" for step in growth.steps] == [
         "0 clone3({CLONE_PARENT|CLONE_NEWPID, set_tid=1}, 88) = <task 0x1> -> None",
+        '1 openat(-100, "/proc/sys/kernel/ns_last_pid", 1, 0) -> 0',
+        '1 write(0, "12", 2) -> 2',
+        "1 close(0) -> 0",
         "1 setsid() -> 1",
         "1 clone3({set_tid=7}, 88) = <task 0x7> -> 7",
         "7 setsid() -> 7",

@@ -33,6 +33,9 @@ def test_options_have_the_names_of_the_fields() -> None:
     asked = opts(pid=7, shell_job=True, timeout=3, freeze_cgroup=b"/c", leave_running=True)
     expected = DumpOptions(7, *PLACE, shell_job=True, timeout=3, freeze_cgroup="/c", leave_running=True)
     assert requests.dump_options(asked, PLACE, PEER) == expected
+    asked = opts(pid=7, ghost_limit=5, link_remap=True, file_locks=True)
+    expected = DumpOptions(7, *PLACE, ghost_limit=5, link_remap=True, file_locks=True)
+    assert requests.dump_options(asked, PLACE, PEER) == expected
     assert requests.restore_options(opts(leave_stopped=True), PLACE).leave_stopped
 
 

@@ -56,7 +56,7 @@ def test_locks() -> None:
     text = b"lock:\t1: FLOCK  ADVISORY  WRITE 8347 fe:00:2179366 0 EOF\n"
     text += b"lock:\t2: OFDLCK ADVISORY  READ  -1 fe:00:7 5 9\n"
     assert fdinfo.locks(text) == [
-        b"FLOCK ADVISORY WRITE 8347 fe:00:2179366 0 EOF",
-        b"OFDLCK ADVISORY READ -1 fe:00:7 5 9",
+        fdinfo.Lock("FLOCK", "ADVISORY", "WRITE", 0, None),
+        fdinfo.Lock("OFDLCK", "ADVISORY", "READ", 5, 9),
     ]
     assert fdinfo.locks(b"tfd: 1 events: 1 data: 1 pos:0 ino:1 sdev:1\n") == []

@@ -15,9 +15,17 @@ from criupy.errors import ImageError
 from criupy.images.pages import PagesFile
 from criupy.images.pb import core_pb2, fdtable_pb2, files_pb2, inventory_pb2
 from criupy.linux.features import KernelFeatures
-from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan
+from criupy.model.plan import NURSERY, Ref, Revived, Stage, Step, StubPlan
 from criupy.model.snapshot import PipeData, Snapshot, TaskImages
-from criupy.resources.fileplan import F_DUPFD, F_SETFD, F_SETOWN_EX, SPARE_NUMBERS, Numbers, open_steps
+from criupy.resources.fileplan import (
+    F_DUPFD,
+    F_SETFD,
+    F_SETOWN_EX,
+    SPARE_NUMBERS,
+    Numbers,
+    open_steps,
+    plan_revived,
+)
 from criupy.resources.kind import PlanSubject
 from criupy.resources.registry import FILE_KINDS
 
@@ -255,7 +263,8 @@ def test_place() -> None:
 
 def test_open_steps() -> None:
     saved = snapshot([reg(b"/lib/x.so")], {0: 0})
-    (step,) = open_steps(saved, 0, PID, Stage.MAPPINGS, os.O_RDWR, Ref("mapped", 7))
+    subject = PlanSubject(PID, saved.root, saved, KernelFeatures(-1, pagemap_scan=True), print, STUB)
+    (step,) = open_steps(subject, 0, Stage.MAPPINGS, os.O_RDWR, Ref("mapped", 7))
     assert str(step) == 'openat(-100, "/lib/x.so", 258, 0) = <mapped 0x7>'
 
 
@@ -381,10 +390,77 @@ class Model:
         assert step.expect in (None, answer)
 
 
-def test_a_file_without_a_name() -> None:
-    remap = files_pb2.remap_file_path_entry(orig_id=0, remap_id=1, remap_type=files_pb2.GHOST)
-    with pytest.raises(ImageError, match="had no name any more"):
-        plan(snapshot([reg(b"/file")], {0: 0}, remaps=(remap,)))
+def without_names(kind: int, *files: fdtable_pb2.file_entry, table: dict[int, int]) -> Snapshot:
+    """All of the files were one, which has no name any more."""
+    remaps = [
+        files_pb2.remap_file_path_entry(orig_id=number, remap_id=5, remap_type=kind)  # type: ignore[arg-type]
+        for number in range(len(files))
+    ]
+    return snapshot(files, dict(table), remaps=remaps)
+
+
+def plan_nameless(saved: Snapshot) -> list[str]:
+    stub = STUB._replace(revived=plan_revived(saved))
+    features = KernelFeatures(capabilities=-1, pagemap_scan=True)
+    subject = PlanSubject(PID, saved.root, saved, features, print, stub)
+    return [
+        f"{'nursery: ' if step.tid == NURSERY else ''}{step} -> {step.expect}"
+        for step in steps_of(subject)
+        if step.stage <= Stage.FILES
+    ]
+
+
+def test_a_file_without_a_name_is_opened_again_through_the_nursery() -> None:
+    """By one descriptor, whoever opens it; what had other flags or another position still has."""
+    tmpfile = os.O_TMPFILE | os.O_RDWR
+    saved = without_names(
+        files_pb2.GHOST, reg(b"/file", os.O_RDWR), reg(b"/file", tmpfile, 7), table={0: 0, 3: 1}
+    )
+    assert plan_revived(saved) == (Revived(files_pb2.GHOST, 5, b"/file", os.O_PATH),)
+    assert plan_nameless(saved) == [
+        "pidfd_getfd(90, 1, 0) -> 0",
+        'openat(-100, "/proc/self/fd/0", 258, 0) -> 1',
+        "close(0) -> None",
+        "dup3(1, 0, 0) -> None",
+        "close(1) -> None",
+        "pidfd_getfd(90, 1, 0) -> 1",
+        'openat(-100, "/proc/self/fd/1", 258, 0) -> 2',
+        "close(1) -> None",
+        "lseek(2, 7, 0) -> 7",
+        "dup3(2, 3, 0) -> None",
+        "close(2) -> None",
+    ]
+
+
+def test_files_without_names_that_tasks_share_are_opened_by_the_nursery() -> None:
+    saved = two_tasks([reg(b"/file")], {0: 0}, {0: 0})
+    remap = files_pb2.remap_file_path_entry(orig_id=0, remap_id=CWD, remap_type=files_pb2.LINKED)
+    saved = dataclasses.replace(saved, remaps=[remap])
+    assert plan_nameless(saved)[0] == 'nursery: openat(-100, "/proc/self/fd/1", 256, 0) -> 2'
+
+
+def test_a_symbolic_link_without_a_name_is_not_followed() -> None:
+    link = reg(b"/link", os.O_PATH | os.O_NOFOLLOW)
+    link.reg.mode = 0o120777
+    assert plan_nameless(without_names(files_pb2.GHOST, link, table={0: 0}))[:2] == [
+        "pidfd_getfd(90, 1, 0) -> 0",
+        f"fcntl(0, {F_DUPFD}, 0) -> 1",
+    ]
+
+
+def test_a_directory_without_a_name() -> None:
+    saved = snapshot([], {})
+    saved = dataclasses.replace(
+        saved, remaps=[files_pb2.remap_file_path_entry(orig_id=CWD, remap_id=5, remap_type=files_pb2.GHOST)]
+    )
+    stub = STUB._replace(revived=plan_revived(saved))
+    subject = PlanSubject(PID, saved.root, saved, KernelFeatures(-1, pagemap_scan=True), print, stub)
+    assert str(next(FILE_KINDS.plan_fs(subject))) == "pidfd_getfd(90, 1, 0) = <directory 0x64>"
+
+
+def test_a_file_of_a_process_that_was_gone() -> None:
+    with pytest.raises(ImageError, match="is of a process that was gone"):
+        plan(without_names(files_pb2.PROCFS, reg(b"/proc/7/maps"), table={0: 0}))
 
 
 def two_tasks(

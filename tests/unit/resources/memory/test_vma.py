@@ -118,7 +118,6 @@ def test_kinds(given: Mapping, backing: MappedFile | None, status: int, flags: i
         (mapping(b"/[aio] (deleted)", inode=3, shared=True), file(links=0), "AIO"),
         (mapping(b"socket:[4711]", inode=3, shared=True), None, "socket"),
         (mapping(b"anon_inode:[io_uring]", minor=14, shared=True), None, "of this kind"),
-        (mapping(b"/lib/x (deleted)", inode=3), file(links=0), "deleted"),
         (mapping(b"/lib/x", inode=3), None, "does not show"),
         (mapping(flags="rd uw"), None, "userfaultfd"),
         (mapping(flags="rd ss"), None, "shadow stacks"),
