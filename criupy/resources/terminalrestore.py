@@ -411,6 +411,8 @@ def taken_over(terminals: Terminals, wanted: Sequence[Terminal], files: Sequence
                 _take_over(terminals, terminals.snapshot.terminals[one.number], file, undo)
             yield
             undo.pop_all()
+        for one, file in others:
+            _tell_size(terminals, terminals.snapshot.terminals[one.number], file)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -426,6 +428,15 @@ def _take_over(terminals: Terminals, info: files_pb2.tty_info_entry, file: int, 
             os.tcsetpgrp(file, pgrp)
     except OSError as error:
         raise RestoreError("a terminal cannot be given to the tree", errno=error.errno or 0) from error
+
+
+def _tell_size(terminals: Terminals, info: files_pb2.tty_info_entry, file: int) -> None:
+    """To the job in the foreground, if this terminal is not as large as the one that it had."""
+    pgrp, size = _job_group(terminals, info, file), info.winsize
+    had = (size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel)
+    if pgrp > 1 and tty.window_size(file) != had:
+        with suppress(ProcessLookupError):
+            os.killpg(pgrp, signal.SIGWINCH)
 
 
 def _give_back(file: int, before: Termios, foreground: int) -> None:

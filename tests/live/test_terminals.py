@@ -118,8 +118,14 @@ def test_shell_job(place, criupy, images):
         screen.expect("more\r\n")
 
 
+def lines_of_vim(screen):
+    """As many as it believes that it has."""
+    screen.type("\x1b:echo 'has' &lines 'lines'\r")
+    return int(screen.expect(r"has (\d+) lines")[1])
+
+
 def test_a_job_in_raw_mode(place, criupy, images):
-    """The terminal is as the program wants it again, and as the shell wants it in the end."""
+    """The terminal is as the program wants it again, and as the shell wants it in the end; it has another size."""
     if shutil.which("vim") is None:
         pytest.skip("vim is missing")
     images.mkdir(mode=0o700)
@@ -129,12 +135,16 @@ def test_a_job_in_raw_mode(place, criupy, images):
         screen.type("ione line")
         screen.expect("one line")
         pid = sleeping_child(screen.pid, "vim")
+        tty.set_window_size(screen.master, (27, 90, 0, 0))
+        wait_until("vim has the size", lambda: lines_of_vim(screen) == 27)
         done = criupy.run("dump", "--shell-job", "-t", str(pid), "-D", str(images), cwd=place)
         assert done.returncode == 0, done
         screen.expect(PROMPT)
+        tty.set_window_size(screen.master, (31, 90, 0, 0))
         screen.type(f"stty sane; {criupy.path} restore --shell-job -D {images}; stty -a | grep -c ' echo '\n")
         wait_until("it has the terminal", lambda: foreground(screen) == pid)
-        screen.type(" more\x1b:wq\r")
+        wait_until("vim has the new size", lambda: lines_of_vim(screen) == 31)
+        screen.type("A more\x1b:wq\r")
         text = place / "text"
         wait_until("the text is there", lambda: text.exists() and text.read_text() == "one line more\n")
         screen.expect("1\r\n")
