@@ -37,6 +37,9 @@ def test_options_have_the_names_of_the_fields() -> None:
     expected = DumpOptions(7, *PLACE, ghost_limit=5, link_remap=True, file_locks=True)
     assert requests.dump_options(asked, PLACE, PEER) == expected
     assert requests.restore_options(opts(leave_stopped=True), PLACE).leave_stopped
+    files = requests.dump_options(opts(pid=7, ghost_limit=5, external=[b"unix[1]", b"unix[2]"]), PLACE, PEER)
+    assert (files.ghost_limit, files.external) == (5, ("unix[1]", "unix[2]"))
+    assert files.outside.external == {"unix[1]", "unix[2]"}
 
 
 def test_stopped_comes_after_running() -> None:
