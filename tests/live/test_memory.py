@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from harness.target import Target, wait_until
 
+from criupy.options import FileOptions
 from criupy.resources import memory
 from criupy.resources.memory import content
 from criupy.resources.memory.vma import VDSO, read_vmas
@@ -134,7 +135,7 @@ def test_what_stands_in_the_way_is_named(tmp_path):
         assert process.stdout.readline() == b"ready\n"
         found = {
             obstacle.what.partition(" (")[2]: obstacle
-            for obstacle in memory.obstacles(process.pid, {}, set())
+            for obstacle in memory.obstacles(process.pid, {}, set(), FileOptions(ghost_limit=0))
         }
         process.stdin.close()
         process.wait(10)
