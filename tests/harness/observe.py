@@ -287,10 +287,15 @@ _CLOCKWORK = re.compile(r"^(ticks: |it_value: ).*", re.MULTILINE)
 """What of a timerfd changes by itself."""
 
 
+_LOG = re.compile(r"^pos:.*\n(?=flags:\t0*102001$)", re.MULTILINE)
+"""The position of a file that is only appended to, O_APPEND and O_WRONLY: it moves a moment after what it tells of."""
+
+
 def _descriptors(proc: Path) -> Iterator[tuple[str, object]]:
     for number in sorted(os.listdir(proc / "fd"), key=int):
         info = _read(proc / "fdinfo" / number)
-        yield f"fd {number}", (_link(proc / "fd" / number), info and _CLOCKWORK.sub(r"\1", info))
+        steady = info and _LOG.sub("", _CLOCKWORK.sub(r"\1", info))
+        yield f"fd {number}", (_link(proc / "fd" / number), steady)
 
 
 def mappings(proc: Path) -> Iterator[Mapping]:
