@@ -159,7 +159,8 @@ def test_strangers_that_execute_programs(cgroup, start, criupy, place):
     """Frozen in the midst of it, the threads that have to die for it do not: v1 does not come to an end by itself."""
     process, storms = start("avx_threads.c"), [start("exec_storm.c") for _ in range(2)]
     for attempt in range(4):
-        criupy.dump(process, place / f"images-{attempt}", "--leave-running", *option(cgroup))
+        images = place / f"images-{attempt}"
+        criupy.dump(process, images, "--leave-running", "--timeout", "50", *option(cgroup))
         for storm in storms:
             storm.expect_progress()
     for one in (*storms, process):
