@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from criupy.errors import HookError
+from criupy.errors import HookError, UsageError
 from criupy.hooks import NOBODY, Hooks, Moment
 from criupy.log import Log
 
@@ -62,8 +62,11 @@ class Scripts:
 
 
 def hooks(paths: Sequence[str], images_dir: str, work_dir: str, log: Log) -> Hooks:
-    """The scripts as hooks; nobody if there are none."""
+    """The scripts as hooks; nobody if there are none.  `UsageError` if there is no such directory."""
     if not paths:
         return NOBODY
-    images = os.open(images_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # open as long as criupy runs
+    try:  # open as long as criupy runs
+        images = os.open(images_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{images_dir}: {error.strerror}") from error
     return Scripts(paths, images, work_dir, log)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Connection:
                 return self._code(request, response)
 
     def _code(self, request: rpc.criu_req, response: rpc.criu_resp) -> int:
-        if response.success or request.type in (rpc.CHECK, rpc.FEATURE_CHECK):
+        if response.success or request.type in (rpc.CHECK, rpc.FEATURE_CHECK, rpc.WAIT_PID):
             return _OK
         return _FAILED if request.type in (rpc.DUMP, rpc.RESTORE) else _OTHER
 
@@ -199,8 +200,10 @@ def _version(_: rpc.criu_req) -> rpc.criu_resp:
 
 
 def _wait(request: rpc.criu_req) -> rpc.criu_resp:
-    """The wait status of a child of this server."""
+    """The wait status of a child of this server; 0 would mean any."""
     try:
+        if request.pid <= 0:
+            raise ChildProcessError
         _, status = os.waitpid(request.pid, 0)
     except (ChildProcessError, OverflowError):
         return rpc.criu_resp(type=rpc.WAIT_PID, success=False)
@@ -225,10 +228,9 @@ def swrk(descriptor: int) -> int:
 def service(address: str, ready: Callable[[], None]) -> None:
     """Listen at ``address``, and fork a worker for every client, for ever.  ``ready`` is called once it listens."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         try:
+            _remove_stale(address)
             listener.bind(address)
         except OSError as error:
             raise UsageError(f"cannot listen at {address}: {error.strerror}") from error
@@ -240,6 +242,13 @@ def service(address: str, ready: Callable[[], None]) -> None:
             connection, _ = listener.accept()
             with connection:
                 _fork(connection, listener)
+
+
+def _remove_stale(address: str) -> None:
+    """The socket of a service that is gone; a file of another kind is somebody's, and is in the way."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(address).st_mode):
+            os.unlink(address)
 
 
 def _fork(connection: socket.socket, listener: socket.socket) -> None:

@@ -92,3 +92,10 @@ def test_a_script_that_is_none(target, criupy, images):
     with pytest.raises(EngineError, match="cannot be run: No such file"):
         criupy.dump(process, images, "--action-script", "missing")
     process.ask()
+
+
+def test_a_script_without_images(criupy, place):
+    outcome = criupy.run("restore", "-D", "missing", "--action-script", "/bin/true", cwd=place)
+    assert outcome.returncode == 1
+    assert "missing: No such file or directory" in outcome.output
+    assert "Traceback" not in outcome.output

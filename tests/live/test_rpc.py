@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -318,8 +319,16 @@ def test_who_may_not_dump_may_not_have_it_done(service, target, images, under_te
     process.ask()
 
 
+def _has_ended(pid: int) -> bool:
+    """Whoever is its parent now."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return not os.path.exists(f"/proc/{pid}")
+
+
 def test_the_service_in_the_background(criupy, place):
-    (place / "socket").write_text("stale")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as gone:
+        gone.bind(str(place / "socket"))
     read, write = os.pipe()
     words = [
         "service",
@@ -350,4 +359,23 @@ def test_the_service_in_the_background(criupy, place):
             assert client.Client(connection).request(rpc.VERSION).success
     finally:
         os.kill(pid, signal.SIGTERM)
-    wait_until("it has ended", lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
+    wait_until("it has ended", lambda: _has_ended(pid))
+
+
+@pytest.mark.parametrize("address", ["file", "directory", "missing/socket"])
+def test_where_nobody_can_listen(address, criupy, place):
+    (place / "file").write_text("of somebody")
+    (place / "directory").mkdir()
+    outcome = criupy.run("service", "--address", address, cwd=place)
+    assert outcome.returncode == 1
+    assert f"cannot listen at ./{address}" in outcome.output
+    assert "Traceback" not in outcome.output
+    assert (place / "file").read_text() == "of somebody"
+
+
+@pytest.mark.parametrize("pid", [0, 1, 4_294_967_295])
+def test_waiting_for_who_is_no_child(pid, connect):
+    with connect() as (criu, server):
+        answer = criu.request(rpc.WAIT_PID, pid=pid)
+        assert (answer.type, answer.success) == (rpc.WAIT_PID, False)
+    assert server.returncode == 0
