@@ -21,7 +21,7 @@ from criupy.errors import ImageError, RestoreError, TerminalInUse
 from criupy.images.pb import fdtable_pb2, files_pb2
 from criupy.linux import processes, tty
 from criupy.linux.tty import Termios
-from criupy.model.plan import NURSERY, Ref, Stage, Step, StubPlan, Terminal, data, outer_pid, path
+from criupy.model.plan import NURSERY, Arg, Ref, Stage, Step, StubPlan, Terminal, data, outer_pid, path
 from criupy.model.snapshot import Snapshot
 from criupy.resources import terminalcontent
 from criupy.resources.terminalcontent import Content, Held, Pair
@@ -149,13 +149,13 @@ def plan_foreground(terminals: Terminals, stub: StubPlan) -> Iterator[Step]:
 
 
 def _by(
-    pid: int, stub: StubPlan, terminal: Terminal, request: int, arg: object, *, about: str
+    pid: int, stub: StubPlan, terminal: Terminal, request: int, arg: Arg, *, about: str
 ) -> Iterator[Step]:
     """An ioctl by a task, on what the nursery has."""
     own = Ref(about, pid)
     fetch = (stub.nursery_fd, place(stub, terminal), 0)
     yield Step(pid, Stage.TREE, "pidfd_getfd", fetch, gives=own, about=about)
-    yield Step(pid, Stage.TREE, "ioctl", (own, request, arg), about=about)  # type: ignore[arg-type]
+    yield Step(pid, Stage.TREE, "ioctl", (own, request, arg), about=about)
     yield Step(pid, Stage.TREE, "close", (own,), about=about)
 
 
@@ -169,8 +169,8 @@ def plan_current(terminals: Terminals, entry: fdtable_pb2.file_entry, stub: Stub
     flags = entry.tty.flags & _KEPT_FLAGS
     about = "/dev/tty"
 
-    def step(tid: int, call: str, *args: object, gives: Ref | None = None) -> Step:
-        return Step(tid, Stage.TREE, call, args, gives=gives, about=about)  # type: ignore[arg-type]
+    def step(tid: int, call: str, *args: Arg, gives: Ref | None = None) -> Step:
+        return Step(tid, Stage.TREE, call, args, gives=gives, about=about)
 
     yield step(opener, "openat", _AT_FDCWD, path(b"/dev/tty"), flags, 0, gives=own)
     yield step(NURSERY, "pidfd_open", outer_pid(opener), 0, gives=pidfd)

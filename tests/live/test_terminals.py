@@ -185,7 +185,6 @@ def tmux(directory, *command):
 
 def test_tmux(target, criupy, images):
     """A server with three windows: an editor, a program that shows something new all the time, a shell with a job."""
-    pytest.importorskip("criupy.resources.files.unixsock", reason="unix sockets are not dumped yet")
     for program in ("vim", "top"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing")
